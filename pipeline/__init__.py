@@ -1,0 +1,1 @@
+"""InF-IR curation: MS MARCO pairs in, validated instruction-following tuples out."""

@@ -1,0 +1,1 @@
+"""The prompt of each model task, and the dimensions along which instructions work."""

@@ -1,0 +1,1 @@
+"""Fine-tunes a bi-encoder on InF-IR shards and measures how well it follows instructions."""
