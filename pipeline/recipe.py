@@ -1,0 +1,78 @@
+"""What a run does to each seed, as one picklable value: it is made where the graph is built and travels inside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.chat.request import ChatRequest, Sampling
+from pipeline.dimensions import Dimensions
+from pipeline.records import OFFLINE, OFFLINE_RULES, Seed, Tuple
+from pipeline.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When the judge's grades (0 to 3) make a tuple: relevant from `relevant` on, irrelevant up to `irrelevant`."""
+
+    relevant: int = 2
+    irrelevant: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Tasks, dimensions, models and thresholds of a run.
+
+    generator, judge: model names at the endpoint, or `offline`.
+    """
+
+    tasks: Mapping[str, Task]
+    dimensions: Dimensions
+    generator: str = OFFLINE
+    judge: str = OFFLINE
+    generator_sampling: Sampling = field(default=Sampling())
+    judge_sampling: Sampling = field(default=Sampling())
+    thresholds: Thresholds = field(default=Thresholds())
+
+    def start(self, seed: Seed) -> Tuple:
+        """A seed with its dimension and form, drawn from its id: what the first task starts from."""
+        draw = self.dimensions.draw(seed.id, seed.split, measured_only=self.generator == OFFLINE)
+        return Tuple(
+            id=seed.id,
+            query_id=seed.query_id,
+            document_id=seed.document_id,
+            split=seed.split,
+            query_positive=seed.query,
+            document=seed.document,
+            dimension=draw.dimension.name,
+            form=draw.form.name,
+            wording_group=draw.wording_group,
+            generator=shown_name(self.generator),
+            judge=shown_name(self.judge),
+        )
+
+    def request(self, task: str, data: Mapping[str, object]) -> ChatRequest:
+        """The request of a task with this run's model and sampling for it."""
+        if task == "judge":
+            return self.tasks[task].request(self.judge, data, self.judge_sampling)
+        return self.tasks[task].request(self.generator, data, self.generator_sampling)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides what a seed becomes, the code aside, as JSON-able values."""
+        dimensions = json.dumps(asdict(self.dimensions), sort_keys=True, ensure_ascii=False)
+        return {
+            "tasks": {name: [task.prompt_hash, task.schema_hash] for name, task in self.tasks.items()},
+            "dimensions": hashlib.sha256(dimensions.encode()).hexdigest(),
+            "models": [self.generator, self.judge],
+            "sampling": [asdict(self.generator_sampling), asdict(self.judge_sampling)],
+            "thresholds": asdict(self.thresholds),
+        }
+
+
+def shown_name(model: str) -> str:
+    """The model's name in rows, manifest and card."""
+    return OFFLINE_RULES if model == OFFLINE else model
