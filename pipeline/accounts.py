@@ -114,6 +114,13 @@ def _book(accounts: Accounts, row: Mapping[str, Any]) -> None:
         accounts.usage[key] = _sum(accounts.usage.get(key, Usage()), usage)
 
 
+def add_untouched(accounts: Accounts, seeds: int, reason: str) -> None:
+    """Account for seeds of waves that this run never came to."""
+    if seeds:
+        accounts.outcomes["deferred"] += seeds
+        accounts.reasons["deferred", "instruct", reason] += seeds
+
+
 def _sum(a: Usage, b: Usage) -> Usage:
     return Usage(
         a.prompt_tokens + b.prompt_tokens,
@@ -132,3 +139,14 @@ def count_calls(wave: Path) -> Counter[tuple[str, str]]:
                 counts[call["task"], "from_memory" if call["from_memory"] else "made"] += 1
                 counts[call["task"], "failed_attempts"] += call["failed_attempts"]
     return counts
+
+
+def count_deferred(wave: Path) -> dict[str, tuple[int, str]]:
+    """Reason -> seeds of a wave that wait for an answer, and the first detail."""
+    found: dict[str, tuple[int, str]] = {}
+    for file in part_files([wave]):
+        table = pq.read_table(file, columns=["reason", "detail"], filters=[("outcome", "==", "deferred")])
+        for row in table.to_pylist():
+            n, detail = found.get(row["reason"], (0, row["detail"]))
+            found[row["reason"]] = (n + 1, detail)
+    return found

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import combinations
 
-from pipeline.cleaning import is_english
+from pipeline.cleaning import is_foreign
 from pipeline.measures import content_stems, satisfies, words
 from pipeline.records import PASSAGES, Rejected, Tuple
 
@@ -42,6 +42,15 @@ def check(t: Tuple) -> Tuple | Rejected:
     return t
 
 
+def check_whole(t: Tuple) -> Tuple | Rejected:
+    """The judged tuple, or what of it breaks schemas/tuple.json."""
+    error = next(_validator().iter_errors(_as_json(t)), None)
+    if error is None:
+        return t
+    where = "/".join(str(step) for step in error.instance_path)
+    return Rejected(t, "check", "invalid_tuple", f"{where}: {error.message}")
+
+
 def outside_length_bounds(t: Tuple) -> str | None:
     """Reject runaways and stubs."""
     for name, text in _generated(t):
@@ -65,7 +74,7 @@ def is_in_another_language(t: Tuple) -> str | None:
     """Reject generated passages that are not English, and shorter texts whose letters are mostly not Latin."""
     for name, text in _generated(t):
         if name in PASSAGES:
-            if not is_english(text):
+            if is_foreign(text):
                 return f"{name} is not in English"
         elif _latin_share(text) < 0.5:
             return f"{name} is not in Latin letters"

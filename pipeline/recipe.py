@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 from pipeline.chat.request import ChatRequest, Sampling
 from pipeline.dimensions import Dimensions
 from pipeline.records import OFFLINE, OFFLINE_RULES, Seed, Tuple
-from pipeline.tasks import Task
+from pipeline.tasks import Task, short_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +60,24 @@ class Recipe:
         return self.tasks[task].request(self.generator, data, self.generator_sampling)
 
     @property
+    def prompt_hashes(self) -> dict[str, str]:
+        """The hash of each task's prompt, for the provenance of rows."""
+        return {name: task.prompt_hash for name, task in self.tasks.items()}
+
+    @property
+    def dimensions_hash(self) -> str:
+        """The hash of all dimensions and forms."""
+        return short_hash(json.dumps(asdict(self.dimensions), sort_keys=True, ensure_ascii=False))
+
+    @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides what a seed becomes, the code aside, as JSON-able values."""
-        dimensions = json.dumps(asdict(self.dimensions), sort_keys=True, ensure_ascii=False)
         return {
-            "tasks": {name: [task.prompt_hash, task.schema_hash] for name, task in self.tasks.items()},
-            "dimensions": hashlib.sha256(dimensions.encode()).hexdigest(),
+            "prompts": self.prompt_hashes,
+            "schemas": {name: task.schema_hash for name, task in self.tasks.items()},
+            "dimensions": self.dimensions_hash,
             "models": [self.generator, self.judge],
-            "sampling": [asdict(self.generator_sampling), asdict(self.judge_sampling)],
+            "sampling": [self.generator_sampling.sent(), self.judge_sampling.sent()],
             "thresholds": asdict(self.thresholds),
         }
 
