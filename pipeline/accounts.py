@@ -108,9 +108,7 @@ def _book(accounts: Accounts, row: Mapping[str, Any]) -> None:
             accounts.versions[role, version] += 1
     for call in row["calls"]:
         key = outcome, call["task"], call["model"]
-        usage = Usage(
-            call["prompt_tokens"], call["cached_tokens"], call["completion_tokens"], call["reasoning_tokens"]
-        )
+        usage = Usage(call["prompt_tokens"], call["cached_tokens"], call["completion_tokens"], call["reasoning_tokens"])
         accounts.usage[key] = _sum(accounts.usage.get(key, Usage()), usage)
 
 

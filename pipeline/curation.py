@@ -28,7 +28,7 @@ def curate(
     poisoned = instructed[GOING_ON] | "Poison" >> Converse(poison, recipe, chat)
     checked = poisoned[GOING_ON] | "Check" >> beam.Map(check).with_output_types(Outcome) | "Pass" >> Sort()
     judged = checked[GOING_ON] | "Judge" >> Converse(judge, recipe, chat)
-    accepted = judged[GOING_ON] | "Check whole" >> beam.Map(check_whole)
+    accepted = judged[GOING_ON] | "Check whole" >> beam.Map(check_whole, recipe.prompt_hashes, source)
     ended = (instructed[ENDED], poisoned[ENDED], checked[ENDED], judged[ENDED], accepted) | beam.Flatten()
     (
         ended

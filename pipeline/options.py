@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, WorkerOptions
 
 from pipeline.records import OFFLINE
 
@@ -111,7 +111,10 @@ def parse(argv: list[str]) -> Options:
         parser.error("DaskRunner loses tagged outputs and can't run this pipeline; use DirectRunner or another runner")
     values["exclude_queries"] = tuple(values["exclude_queries"])
     values["price"] = tuple(values["price"])
-    return Options(**values, beam=PipelineOptions(rest, save_main_session=False))
+    beam = PipelineOptions(rest, save_main_session=False)
+    if not beam.view_as(WorkerOptions).default_sdk_harness_log_level:
+        beam.view_as(WorkerOptions).default_sdk_harness_log_level = "ERROR"  # workers speak when something is wrong
+    return Options(**values, beam=beam)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -154,8 +157,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--source-split", default="train", help="split of the source (default: %(default)s)")
     source.add_argument(
-        "--num-seeds", type=_not_negative, default=0, help="pairs to sample; a bigger sample contains a smaller one "
-        "(default: 0, all)"
+        "--num-seeds",
+        type=_not_negative,
+        default=0,
+        help="pairs to sample; a bigger sample contains a smaller one (default: 0, all)",
     )
     source.add_argument("--seed", type=int, default=0, help="sampling seed (default: %(default)s)")
     source.add_argument(
@@ -168,8 +173,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     model = parser.add_argument_group("the models")
     model.add_argument(
-        "--generator", default=OFFLINE, help="model that writes instructions and negatives, or offline (default): rules "
-        "that need no key and are no language model"
+        "--generator",
+        default=OFFLINE,
+        help="model that writes instructions and negatives, or offline (default): rules "
+        "that need no key and are no language model",
     )
     model.add_argument("--judge", default=OFFLINE, help="model that grades every tuple, or offline (default)")
     model.add_argument("--temperature", type=float, help="the generator's; not sent by default")
@@ -183,26 +190,40 @@ def build_parser() -> argparse.ArgumentParser:
         help="bound of one answer, reasoning included: against runaways (default: %(default)s)",
     )
     model.add_argument(
-        "--relevant", type=int, choices=(1, 2, 3), default=2, help="the judge's grade from which a passage is "
-        "relevant to its own context (default: %(default)s)"
+        "--relevant",
+        type=int,
+        choices=(1, 2, 3),
+        default=2,
+        help="the judge's grade from which a passage is relevant to its own context (default: %(default)s)",
     )
     model.add_argument(
-        "--irrelevant", type=int, choices=(0, 1, 2), default=1, help="the grade up to which a hard negative is not "
-        "relevant to (I+, Q+) (default: %(default)s)"
+        "--irrelevant",
+        type=int,
+        choices=(0, 1, 2),
+        default=1,
+        help="the grade up to which a hard negative is not relevant to (I+, Q+) (default: %(default)s)",
     )
 
     endpoint = parser.add_argument_group("the endpoint")
-    endpoint.add_argument("--base-url", help="an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1 "
-                          "(default: OpenAI's)")
     endpoint.add_argument(
-        "--concurrency", type=_positive, default=64, help="requests in flight, over the whole run on one machine "
-        "(default: %(default)s)"
+        "--base-url", help="an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1 (default: OpenAI's)"
+    )
+    endpoint.add_argument(
+        "--concurrency",
+        type=_positive,
+        default=64,
+        help="requests in flight, over the whole run on one machine (default: %(default)s)",
     )
     endpoint.add_argument("--timeout", type=_seconds, default=120.0, help="seconds for one request (default: 120)")
-    endpoint.add_argument("--rpm", type=_positive, help="requests a minute, at most (default: what the endpoint allows)")
+    endpoint.add_argument(
+        "--rpm", type=_positive, help="requests a minute, at most (default: what the endpoint allows)"
+    )
     endpoint.add_argument("--tpm", type=_positive, help="tokens a minute, at most (default: what the endpoint allows)")
     endpoint.add_argument(
-        "--mode", choices=("online", "batch"), default="online", help="batch: the Batch API, at half the price and within a day"
+        "--mode",
+        choices=("online", "batch"),
+        default="online",
+        help="batch: the Batch API, at half the price and within a day",
     )
     endpoint.add_argument("--wait", action="store_true", help="in batch mode: stay until the jobs are done")
     endpoint.add_argument(
@@ -210,7 +231,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="where answers are remembered: sqlite:///FILE, or postgresql://… for many machines "
         "(default: OUTPUT/.work/answers.sqlite)",
     )
-    endpoint.add_argument("--max-cost-usd", type=_dollars, help="stop issuing calls when the store's spend reaches this")
+    endpoint.add_argument(
+        "--max-cost-usd", type=_dollars, help="stop issuing calls when the store's spend reaches this"
+    )
     endpoint.add_argument(
         "--price",
         action="append",

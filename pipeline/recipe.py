@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.chat.request import ChatRequest, Sampling
-from pipeline.dimensions import Dimensions
+from pipeline.dimensions import Dimension, Dimensions, Form
 from pipeline.records import OFFLINE, OFFLINE_RULES, Seed, Tuple
 from pipeline.tasks import Task, short_hash
 
@@ -52,6 +52,12 @@ class Recipe:
             generator=shown_name(self.generator),
             judge=shown_name(self.judge),
         )
+
+    def drawn(self, t: Tuple) -> tuple[Dimension, Form]:
+        """The dimension and the form that a tuple got, by their names."""
+        dimension = next(dimension for dimension in self.dimensions.dimensions if dimension.name == t.dimension)
+        form = next(form for form in self.dimensions.forms if form.name == t.form)
+        return dimension, form
 
     def request(self, task: str, data: Mapping[str, object]) -> ChatRequest:
         """The request of a task with this run's model and sampling for it."""

@@ -1,6 +1,6 @@
 """`python -m pipeline.run`: judged query-passage pairs in, a validated instruction-following data set out.
 
-    read → clean and sample → draw dimension → synthesise I+ → poison I, poison Q → check → judge → split → shards, card, report
+read → clean and sample → draw dimension → synthesise I+ → poison I, poison Q → check → judge → split → shards, card, report
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+import pipeline.quiet  # noqa: F401, first of ours: before anything imports Beam
 from pipeline import manifest as manifests
 from pipeline import summary
 from pipeline.accounts import add_untouched, keep_accounts
@@ -24,7 +25,7 @@ from pipeline.card import write_card
 from pipeline.chat.config import ChatConfig
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Sampling
-from pipeline.cleaning import Selection, select_seeds
+from pipeline.cleaning import CleaningOptions, Selection, select_seeds
 from pipeline.curation import write_shards
 from pipeline.dimensions import Dimensions
 from pipeline.errors import UsageError
@@ -32,7 +33,6 @@ from pipeline.options import Options, parse
 from pipeline.output import Output, open_output
 from pipeline.recipe import Recipe, Thresholds
 from pipeline.records import DEFERRALS, Seed
-from pipeline.runners import quiet
 from pipeline.shards import plan_shards, put_in_place
 from pipeline.sources import open_source
 from pipeline.splits import assign_splits
@@ -47,7 +47,6 @@ COMPLETE, FAILED, UNUSABLE, ENDED_EARLY = 0, 1, 2, 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse(list(sys.argv[1:] if argv is None else argv))
-    quiet()
     try:
         with open_output(options.output) as output:
             return run(options, output, Console(stderr=True))
@@ -127,6 +126,7 @@ def read(options: Options, console: Console) -> Selection:
             source,
             options.num_seeds,
             options.seed,
+            CleaningOptions(),
             progress=lambda what, done, total: status.update(f"{what}: {done:,}" + (f" of {total:,}" if total else "")),
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
@@ -29,9 +27,3 @@ def make_runner(name: str, options: PipelineOptions) -> PipelineRunner:
         return create_runner(name)
     except (ValueError, ImportError, AttributeError) as error:
         raise UsageError(f"--runner {name}: {' '.join(str(error).split())}") from error
-
-
-def quiet() -> None:
-    """Keep Beam's notes about its own workings off the terminal; its errors stay."""
-    for noisy in ("apache_beam", "root"):
-        logging.getLogger(noisy if noisy != "root" else None).setLevel(logging.ERROR)

@@ -92,9 +92,7 @@ def put_in_place(shards: Iterable[Shard], scratch: Path, output: Path) -> list[d
         target.parent.mkdir(parents=True, exist_ok=True)
         (scratch / shard.path).replace(target)
         wanted.add(target)
-        files.append(
-            {"path": shard.path, "rows": pq.read_metadata(target).num_rows, "sha256": file_sha256(target)}
-        )
+        files.append({"path": shard.path, "rows": pq.read_metadata(target).num_rows, "sha256": file_sha256(target)})
     for folder in ("data", "rejected"):
         for old in (output / folder).glob("*.parquet"):
             if old not in wanted:
@@ -111,5 +109,5 @@ def file_sha256(path: Path) -> str:
 def _wanted(shard: Shard, gone: Gone) -> pc.Expression:
     """The rows of a staged part that a shard may hold."""
     if shard.kind == "rejected":
-        return (pc.field("outcome") == "rejected") | pc.field("id").isin(list(gone))
+        return (pc.field("outcome") == "rejected") | pc.field("id").isin(pa.array(list(gone), pa.string()))
     return (pc.field("outcome") == "accepted") & (pc.field("split") == shard.kind)

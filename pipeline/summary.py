@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ from pipeline.card import made_offline
 from pipeline.records import SPLITS, TASKS
 
 
-def show(manifest: Mapping[str, Any], folder: Path, notes: Sequence[str], console: Console) -> None:
+def show(manifest: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print it."""
     console.print(_funnel(manifest))
     calls = manifest["calls"]
     if any(calls[task]["made"] or calls[task]["from_memory"] for task in TASKS):
         console.print(_calls(manifest))
-    for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
     if made_offline(manifest):
-        console.print("generator or judge: offline-rules. Rules, not a language model: for trying out, not for training.")
+        console.print(
+            "generator or judge: offline-rules. Rules, not a language model: for trying out, not for training."
+        )
     shards = sum(file["path"].startswith("data/") for file in manifest["files"])
     for what, where in (
         ("data", f"{folder / 'data'}  ({shards} files)"),
@@ -62,8 +62,13 @@ def _funnel(manifest: Mapping[str, Any]) -> Table:
 
 
 def _calls(manifest: Mapping[str, Any]) -> Table:
-    table = Table(title="calls", title_justify="left", show_edge=False, pad_edge=False)
-    columns = ("task", "made", "from memory", "failed attempts", "prompt tokens", "cached", "answer tokens", "reasoning", "US$")
+    table = Table(
+        title="calls (recalled: answered from the memory), and their tokens",
+        title_justify="left",
+        show_edge=False,
+        pad_edge=False,
+    )
+    columns = ("task", "made", "recalled", "failed", "prompt", "cached", "answer", "reasoning", "US$")
     for name in columns:
         table.add_column(name, justify="left" if name == "task" else "right")
     for task in TASKS:

@@ -15,7 +15,7 @@ Outcome = Tuple | Rejected | Deferred
 
 async def instruct(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
     """Ask for I+, an instruction that P+ obeys, along the seed's dimension and in its form."""
-    dimension, form = recipe.dimensions.named(t.dimension, t.form)
+    dimension, form = recipe.drawn(t)
     data: dict[str, object] = {
         "dimension": {
             "name": dimension.name,
@@ -39,7 +39,7 @@ async def poison(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
 
     Where both fail, the instruction's failure is the one that is told, whichever came first.
     """
-    dimension, form = recipe.dimensions.named(t.dimension, t.form)
+    dimension, form = recipe.drawn(t)
     texts = {"query": t.query_positive, "passage": t.document, "instruction": t.instruction_positive}
     instruction: dict[str, object] = {
         "dimension": {

@@ -54,12 +54,12 @@ def staged_table(
     outcomes: Iterable[Tuple | Rejected | Deferred], prompt_hashes: Mapping[str, str], source: str
 ) -> pa.Table:
     """Outcomes as rows, sorted by id, so that the same outcomes are the same bytes."""
-    rows = [_row(outcome, prompt_hashes, source) for outcome in outcomes]
+    rows = [row_of(outcome, prompt_hashes, source) for outcome in outcomes]
     rows.sort(key=lambda row: row["id"])
     return pa.Table.from_pylist(rows, schema=STAGED)
 
 
-def _row(outcome: Tuple | Rejected | Deferred, prompt_hashes: Mapping[str, str], source: str) -> dict[str, Any]:
+def row_of(outcome: Tuple | Rejected | Deferred, prompt_hashes: Mapping[str, str], source: str) -> dict[str, Any]:
     t = outcome if isinstance(outcome, Tuple) else outcome.tuple
     row = asdict(t)
     row["prompt_hashes"] = prompt_hashes

@@ -7,12 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import apache_beam as beam
 from rich.console import Console
 
-from pipeline.accounts import Accounts, count_calls, count_deferred
+from pipeline.accounts import count_calls, count_deferred
 from pipeline.chat.config import ChatConfig
 from pipeline.curation import curate
 from pipeline.live import read_counts
@@ -39,7 +38,13 @@ class Work:
 
 
 def work_through(
-    waves: Sequence[Wave], recipe: Recipe, source: str, options: Options, chat: ChatConfig, output: Output, console: Console
+    waves: Sequence[Wave],
+    recipe: Recipe,
+    source: str,
+    options: Options,
+    chat: ChatConfig,
+    output: Output,
+    console: Console,
 ) -> Work:
     """Curate every wave that is not finished. A stop (a fatal error of the endpoint) ends the run after its wave."""
     work = Work()
@@ -51,9 +56,7 @@ def work_through(
         forget_counts(output)
         label = "curating" if len(waves) == 1 else f"curating, wave {number} of {len(waves)}"
         with watching(console, label, len(wave.seeds), lambda: read_counts(output.live)):
-            run_beam(
-                options, lambda p, wave=wave: curate(p, wave.seeds, recipe, chat, source, wave.unfinished_folder)
-            )
+            run_beam(options, lambda p, wave=wave: curate(p, wave.seeds, recipe, chat, source, wave.unfinished_folder))
         wave.end()
         work.waves_done += 1
         work.seeds_done += len(wave.seeds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Protocol
 
 import jsonschema_rs
@@ -15,6 +16,7 @@ from pipeline.records import Call
 MAX_ATTEMPTS = 3
 """The first asking and two more with the validator's message: past that, models repeat their mistake."""
 
+_PROBLEMS = 3  # of an answer, told at once: a model mends what it is told
 _SHOWN = 300  # characters of an answer that a message quotes
 
 
@@ -72,9 +74,9 @@ def parse(content: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, 
         return None, f"The answer is not JSON: {error}"
     except RecursionError:
         return None, "The answer is not JSON: it is nested too deeply"
-    for error in _validator(json.dumps(schema)).iter_errors(fields):
-        where = "/".join(str(step) for step in error.instance_path) or "the answer"
-        return None, f"{where}: {_quote(error.message)}"
+    problems = [_told(error) for error in islice(_validator(json.dumps(schema)).iter_errors(fields), _PROBLEMS)]
+    if problems:
+        return None, "; ".join(problems)
     blank = [name for name, value in fields.items() if isinstance(value, str) and not value.strip()]
     if blank:
         return None, f"{blank[0]}: must not be blank"
@@ -84,6 +86,11 @@ def parse(content: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, 
 @lru_cache(maxsize=32)
 def _validator(schema: str) -> Any:
     return jsonschema_rs.validator_for(json.loads(schema))
+
+
+def _told(error: Any) -> str:
+    where = "/".join(str(step) for step in error.instance_path) or "the answer"
+    return f"{where}: {_quote(error.message)}"
 
 
 def _ended_without_content(answer: Answer) -> str | None:
