@@ -13,7 +13,8 @@ from pipeline.measures import text as measure
 class Trait:
     """A dimension whose two poles are 'some' and 'none' of something countable.
 
-    some, none: the poles' names; noun: what is counted, in the plural; minimum: how many make 'some'.
+    some, none: the poles' names; noun: what is counted, in the plural; minimum: how many make 'some';
+    maximum: how many still count as 'none'.
     """
 
     count: Callable[[str], int]
@@ -21,10 +22,12 @@ class Trait:
     none: str
     noun: str
     minimum: int = 1
+    maximum: int = 0
 
 
+# A dash or number at the start of a single line is no list yet: many passages begin with one.
 TRAITS: Final[dict[str, Trait]] = {
-    "layout": Trait(measure.list_items, "list", "prose", "list items", minimum=3),
+    "layout": Trait(measure.list_items, "list", "prose", "list items", minimum=3, maximum=1),
     "figures": Trait(measure.figures, "some", "none", "figures"),
     "address": Trait(measure.second_person, "reader", "impersonal", "words that address the reader"),
     "viewpoint": Trait(measure.first_person, "first_person", "third_person", "first-person words"),
@@ -69,7 +72,7 @@ class Claim:
         if self.dimension in TRAITS:
             trait = TRAITS[self.dimension]
             count = trait.count(passage)
-            return count >= trait.minimum if self.pole == trait.some else count == 0
+            return count >= trait.minimum if self.pole == trait.some else count <= trait.maximum
         if self.dimension == "length":
             assert self.number is not None
             words = measure.word_count(passage)
@@ -101,7 +104,8 @@ class Claim:
     def __str__(self) -> str:
         if self.dimension in TRAITS:
             trait = TRAITS[self.dimension]
-            return f"{f'at least {trait.minimum}' if self.pole == trait.some else 'no'} {trait.noun}"
+            none = f"at most {trait.maximum}" if trait.maximum else "no"
+            return f"{f'at least {trait.minimum}' if self.pole == trait.some else none} {trait.noun}"
         if self.dimension == "length":
             return f"{'at most' if self.pole == 'at_most' else 'at least'} {self.number} words"
         if self.dimension == "sentence_count":
