@@ -1,0 +1,60 @@
+"""Lists and prose; remarks in brackets."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pipeline.chat.offline.edits.lengths import split_sentences
+from pipeline.chat.offline.edits.task import Task, closed, opened, tidy
+from pipeline.measures.text import PARENTHESIS, sentences
+
+_MARK: Final = re.compile(r"^[ \t]*(?:[-*•–]|\(?\d{1,2}[.)]|[a-z]\))[ \t]+", re.MULTILINE)
+_HEADINGS: Final = ("{topic}, point by point:", "The main points on {topic}:", "What to know about {topic}:", "{topic} at a glance:")
+_LAST_ITEMS: Final = (
+    "These are the points that count for {topic}",
+    "There is more to {topic} than these points",
+    "The details of {topic} follow from these points",
+)
+_INNER: Final = ("the subject of this note", "more on this in a moment", "the point in question", "as the name is usually given")
+_OUTER: Final = (
+    "(A longer account of {topic} would fill several pages.)",
+    "(This is the short version of what there is to say about {topic}.)",
+    "(There is more to {topic}, of course, but this is the core.)",
+)
+
+
+def to_list(task: Task) -> str:
+    """A heading and one bullet for each sentence or clause, three at least."""
+    parts = sentences(task.passage)
+    if len(parts) < 3:
+        parts = sentences(split_sentences(task))
+    for item in task.chance.cycle(_LAST_ITEMS):
+        if len(parts) < 3:
+            parts.append(item.format(topic=task.topic))
+    heading = opened(task.chance.pick(_HEADINGS).format(topic=task.topic))
+    return "\n".join([heading, *(f"- {opened(part.rstrip('.').strip(' -*•'))}" for part in parts)])
+
+
+def to_prose(task: Task) -> str:
+    """The list's items as sentences of one paragraph."""
+    lines = (closed(_MARK.sub("", line).strip()) for line in task.passage.split("\n") if line.strip())
+    return tidy(" ".join(opened(line.replace(":.", ":")) for line in lines))
+
+
+def add_brackets(task: Task) -> str:
+    """One remark behind the topic's first mention and one at the end."""
+    topic = task.topic
+    place = re.search(rf"(?<!\w){re.escape(topic)}(?!\w)(?!['’-])", task.passage)
+    text = task.passage
+    if place:
+        text = f"{text[: place.end()]} ({task.chance.pick(_INNER)}){text[place.end() :]}"
+    return f"{closed(text)} {task.chance.pick(_OUTER).format(topic=topic)}"
+
+
+def drop_brackets(task: Task) -> str:
+    """What stands in brackets goes, unless the topic goes with it: then only the brackets."""
+    text = PARENTHESIS.sub("", PARENTHESIS.sub("", task.passage))
+    if not task.still_answers(text):
+        text = task.passage
+    return tidy(re.sub(r"[()]", "", text))

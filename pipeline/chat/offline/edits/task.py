@@ -1,0 +1,100 @@
+"""What an edit is given, and the small steps that edits share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.chat.offline.chance import Chance
+from pipeline.measures.claim import Claim
+from pipeline.measures.text import sentences, word_count
+from pipeline.measures.topicality import STOPWORDS, covers, key_terms, on_topic, stems
+
+_TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
+_SPACE_BEFORE: Final = re.compile(r" +(?=[,;:.!?)])")
+_ENDED: Final = re.compile(r"[.!?:][\"'”’)\]]*$")
+_LOWERED: Final = STOPWORDS | frozenset("many most several one two many it's there's this that these those".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One edit: the passage, the query it must still answer, what it shall satisfy, and the draws to make."""
+
+    passage: str
+    query: str
+    claim: Claim
+    chance: Chance
+
+    @property
+    def topic(self) -> str:
+        """The query's most telling term that the passage holds, as the passage writes it in mid-sentence."""
+        found = stems(self.passage)
+        covered = [term for term in key_terms(self.query) if covers(found, term)]
+        if not covered:
+            return "the subject"
+        one = frozenset(covered[:1])
+        for match in _TOKEN.finditer(self.passage):
+            word = match.group()
+            if covers(stems(word), covered[0]):
+                starts = match.start() == 0 or self.passage[max(0, match.start() - 2) : match.start()] in {". ", "! ", "? "}
+                return word.lower() if starts and word.lower() in one else word
+        return covered[0]
+
+    def still_answers(self, text: str) -> bool:
+        """Whether a text is still on the query's topic, or no farther from it than the passage."""
+        return on_topic(self.query, text) or not on_topic(self.query, self.passage)
+
+
+def closed(text: str) -> str:
+    """The text with a full stop at its end."""
+    text = text.rstrip()
+    return text if not text or _ENDED.search(text) else f"{text.rstrip(',;:-')}."
+
+
+def opened(text: str) -> str:
+    """The text with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def continued(text: str) -> str:
+    """A sentence fit to stand behind a comma: its first word in lower case where that is safe."""
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    return text[:1].lower() + text[1:] if first.lower().strip(",") in _LOWERED and first != "I" else text
+
+
+def tidy(text: str) -> str:
+    """The text without the blanks and commas that removing words leaves behind."""
+    text = re.sub(r"[^\S\n]+", " ", text)
+    text = _SPACE_BEFORE.sub("", text)
+    text = re.sub(r",(?:\s*,)+", ",", text)
+    text = re.sub(r"(?:(?<=^)|(?<=[.!?] )|(?<=\n))[,;]\s*", "", text)
+    text = re.sub(r",(?=[.;!?])", "", text)
+    text = re.sub(r"(?:(?<=[.!?] )|^)([a-z])(?=[a-z]+ )", lambda m: m[1].upper(), text.strip())
+    return text.strip()
+
+
+def framed(before: str, passage: str, after: str) -> str:
+    """The passage between an opening and a closing sentence. Lists keep their lines."""
+    gap = "\n" if "\n" in passage else " "
+    return gap.join(part for part in (before, closed(passage), after) if part)
+
+
+def without_sentences(task: Task, unwanted: Callable[[str], bool], keep_share: float) -> str:
+    """The passage without its unwanted sentences, as far as the topic stays and that share of its words remains."""
+    if "\n" in task.passage:
+        return task.passage
+    parts = sentences(task.passage)
+    least = keep_share * word_count(task.passage)
+    for part in [p for p in parts if unwanted(p)]:
+        rest = [p for p in parts if p is not part]
+        text = " ".join(rest)
+        if rest and word_count(text) >= least and task.still_answers(text):
+            parts = rest
+    return " ".join(parts)
+
+
+def fill(task: Task, templates: Sequence[str], **slots: object) -> str:
+    """One of the templates, drawn, with {topic} and the other slots filled, starting with a capital."""
+    return opened(task.chance.pick(templates).format(topic=task.topic, **slots))

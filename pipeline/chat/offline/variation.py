@@ -1,0 +1,99 @@
+"""Saying the same in other words: so that an edited passage is more than a near-duplicate of its original."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pipeline.measures.text import sentences
+
+# Both sides mean the same in running text, need the same grammar around them, and have as many words each, so that
+# no measured length moves. Neither side is a word that any dimension counts.
+_SYNONYMS: Final = {
+    "also": "likewise", "however": "still", "therefore": "thus", "many": "numerous", "approximately": "roughly",
+    "because": "since", "although": "though", "while": "whereas", "usually": "normally", "often": "frequently",
+    "commonly": "widely", "generally": "broadly", "important": "significant", "large": "big", "small": "little",
+    "begin": "start", "begins": "starts", "began": "started", "helps": "assists", "shows": "demonstrates",
+    "buy": "purchase", "called": "termed", "recognized": "known", "located": "situated", "main": "chief",
+    "primary": "principal", "different": "distinct", "various": "diverse", "within": "inside", "through": "via",
+    "during": "throughout", "very": "quite", "only": "solely", "especially": "particularly",
+    "typically": "ordinarily", "largest": "biggest", "provide": "supply", "provides": "supplies",
+    "provided": "supplied", "occurs": "happens", "occur": "happen", "whole": "entire", "until": "till", "upon": "on",
+    "additional": "further", "common": "widespread", "quickly": "rapidly", "slowly": "gradually",
+    "required": "demanded", "choose": "select", "build": "construct", "built": "constructed", "areas": "regions",
+    "part": "portion", "parts": "portions", "type": "kind", "types": "kinds", "amount": "quantity",
+    "amounts": "quantities", "problem": "difficulty", "problems": "difficulties", "company": "firm",
+    "job": "position", "jobs": "positions", "allow": "permit", "allows": "permits", "contains": "holds",
+    "created": "formed", "sometimes": "occasionally", "almost": "nearly", "enough": "sufficient",
+    "several": "numerous", "easy": "simple", "simply": "merely", "difficult": "hard", "huge": "vast",
+    "rich": "wealthy", "ill": "sick", "exactly": "precisely", "mostly": "mainly", "whether": "if",
+    "instead": "rather", "usual": "normal", "typical": "ordinary", "entirely": "wholly", "always": "invariably",
+}  # fmt: skip
+_WORD: Final = re.compile(r"\b(?:" + "|".join(sorted(_SYNONYMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_SHINGLE_WORD: Final = re.compile(r"\w+")
+
+NEAR_DUPLICATE: Final = 0.8
+"""Jaccard of three-word shingles from which two passages count as nearly the same."""
+
+
+def similarity(a: str, b: str) -> float:
+    """Jaccard similarity of the sets of three-word shingles, 0 to 1."""
+    left, right = _shingles(a), _shingles(b)
+    return len(left & right) / len(left | right) if left or right else 1.0
+
+
+def _shingles(text: str) -> set[tuple[str, ...]]:
+    words = _SHINGLE_WORD.findall(text.lower())
+    return {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
+
+
+def reworded(text: str) -> str:
+    """The text with common words exchanged for others of the same meaning and number."""
+
+    def swap(match: re.Match[str]) -> str:
+        new = _SYNONYMS[match.group().lower()]
+        return new.capitalize() if match.group()[0].isupper() else new
+
+    return _WORD.sub(swap, text)
+
+
+def rotated(text: str, by: int) -> str:
+    """The same sentences, starting with another one. Lists and single sentences stay as they are."""
+    if "\n" in text:
+        return text
+    parts = sentences(text)
+    by %= max(1, len(parts))
+    if parts and not parts[-1].endswith((".", "!", "?", '"', "”", ")")):
+        parts[-1] += "."
+    return " ".join(parts[by:] + parts[:by])
+
+
+def variants(text: str) -> Iterator[str]:
+    """The text, then ever more distant ways of saying it."""
+    yield text
+    other = reworded(text)
+    yield other
+    yield rotated(other, 1)
+    parts = sentences(other)
+    if len(parts) >= 3 and "\n" not in text:
+        yield " ".join(parts[::-1])
+    if len(parts) >= 4 and "\n" not in text:
+        yield " ".join(parts[1:])
+
+
+def distinct(text: str, original: str, keeps: Callable[[str], bool]) -> str | None:
+    """The nearest variant of `text` that is no near-duplicate of `original` and that `keeps` accepts.
+
+    Where no variant is far enough, the farthest that is accepted and not equal; None where none is.
+    """
+    best: tuple[float, str] | None = None
+    for variant in variants(text):
+        if not keeps(variant):
+            continue
+        close = similarity(variant, original)
+        if close < NEAR_DUPLICATE:
+            return variant
+        if best is None or close < best[0]:
+            best = (close, variant)
+    return best[1] if best and best[0] < 1.0 else None

@@ -1,0 +1,137 @@
+"""The offline model's instructions: written from `wordings.yaml`, and recognised again exactly.
+
+A wording has up to four slots: {n} a number, {term} a phrase in straight double quotes, {persona} and {purpose} from
+its group's lists. Recognising replaces what fills the slots by their names and looks the remainder up, so it costs
+the same however many wordings there are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Final
+
+import yaml
+
+from pipeline.measures.claim import POLES, Claim
+
+FORMS: Final = ("keywords", "sentence", "paragraph", "profile")
+GROUPS: Final = ("a", "b", "c", "d", "e", "f")
+
+_TERM: Final = re.compile(r'"([^"]+)"')
+_NUMBER: Final = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """One way of saying a pole of a dimension, with its slots."""
+
+    dimension: str
+    pole: str
+    group: str
+    form: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What fills a wording's slots."""
+
+    number: int | None = None
+    term: str | None = None
+    persona: str | None = None
+    purpose: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """An instruction that is a wording of ours, taken apart."""
+
+    wording: Wording
+    slots: Slots
+
+    @property
+    def claim(self) -> Claim:
+        """What the instruction asks for."""
+        return Claim(self.wording.dimension, self.wording.pole, self.slots.number, self.slots.term)
+
+
+class Wordings:
+    """All wordings, loaded once; see `wordings()`."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        groups = raw["groups"]
+        self.personas: dict[str, tuple[str, ...]] = {g: tuple(groups[g]["persona"]) for g in GROUPS}
+        self.purposes: dict[str, tuple[str, ...]] = {g: tuple(groups[g]["purpose"]) for g in GROUPS}
+        self.all: dict[tuple[str, str, str, str], Wording] = {}
+        self._by_template: dict[str, Wording] = {}
+        for dimension, poles in raw["dimensions"].items():
+            if set(poles) != set(POLES[dimension]):
+                raise ValueError(f"wordings.yaml: {dimension} has the poles {sorted(poles)}, expected {POLES[dimension]}")
+            for pole, by_group in poles.items():
+                for group in GROUPS:
+                    for form in FORMS:
+                        self._add(Wording(dimension, pole, group, form, " ".join(by_group[group][form].split())))
+        self._fillers = {
+            **{text: ("{persona}", text) for texts in self.personas.values() for text in texts},
+            **{text: ("{purpose}", text) for texts in self.purposes.values() for text in texts},
+        }
+        longest_first = sorted(self._fillers, key=lambda text: (-len(text), text))
+        self._filler = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+
+    def _add(self, wording: Wording) -> None:
+        twin = self._by_template.get(wording.template)
+        if twin is not None:
+            raise ValueError(f"wordings.yaml: {wording.template!r} stands in two places: {twin} and {wording}")
+        self._by_template[wording.template] = wording
+        self.all[wording.dimension, wording.pole, wording.group, wording.form] = wording
+
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions that have wordings."""
+        return frozenset(dimension for dimension, *_ in self.all)
+
+    def write(self, wording: Wording, slots: Slots) -> str:
+        """The instruction's text. The term's own double quotes are left out, so that it can be recognised."""
+        return (
+            wording.template.replace("{n}", str(slots.number))
+            .replace("{persona}", slots.persona or "")
+            .replace("{purpose}", slots.purpose or "")
+            .replace("{term}", (slots.term or "").replace('"', ""))
+        )
+
+    def recognise(self, instruction: str) -> Recognised | None:
+        """The wording and slots that wrote this instruction, or None where none of ours did."""
+        term = _TERM.search(instruction)
+        skeleton = _TERM.sub('"{term}"', instruction, count=1) if term else instruction
+        number = _NUMBER.search(skeleton)
+        skeleton = _NUMBER.sub("{n}", skeleton) if number else skeleton
+        wording = self._by_template.get(skeleton)
+        persona = purpose = None
+        if wording is None:
+            filler = self._filler.search(skeleton)
+            if filler is None:
+                return None
+            slot, filled = self._fillers[filler.group()]
+            skeleton = f"{skeleton[: filler.start()]}{slot}{skeleton[filler.end() :]}"
+            wording = self._by_template.get(skeleton)
+            if wording is None:
+                return None
+            persona, purpose = (filled, None) if slot == "{persona}" else (None, filled)
+        slots = Slots(int(number.group()) if number else None, term.group(1) if term else None, persona, purpose)
+        return Recognised(wording, slots) if self.write(wording, slots) == instruction else None
+
+
+@lru_cache(maxsize=1)
+def wordings() -> Wordings:
+    """The wordings of `wordings.yaml`, parsed once a process."""
+    raw = files("pipeline.measures").joinpath("wordings.yaml").read_text(encoding="utf-8")
+    return Wordings(yaml.safe_load(raw))
+
+
+def group_of(instruction: str) -> tuple[str, str, str, str] | None:
+    """(dimension, pole, group, form) of an instruction that the offline model wrote, else None."""
+    found = wordings().recognise(instruction)
+    return (found.wording.dimension, found.wording.pole, found.wording.group, found.wording.form) if found else None
