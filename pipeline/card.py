@@ -62,7 +62,7 @@ def _features(schema: Any) -> Any:
 
 
 def _sizes(manifest: Mapping[str, Any], names: Iterable[str]) -> list[dict[str, Any]]:
-    rows = {name: 0 for name in names}
+    rows = dict.fromkeys(names, 0)
     for file in manifest["files"]:
         kind = file["path"].split("/")[1].split("-")[0]
         if kind in rows:
@@ -143,7 +143,9 @@ def _cost(manifest: Mapping[str, Any]) -> str:
     tokens, cost = manifest["tokens"]["total"], manifest["cost"]
     if not tokens["prompt"]:
         return "No paid call was made."
-    shown = "unknown (a model's price is not known)" if manifest["cost_usd"] is None else f"{manifest['cost_usd']:,.2f} US$"
+    shown = (
+        "unknown (a model's price is not known)" if manifest["cost_usd"] is None else f"{manifest['cost_usd']:,.2f} US$"
+    )
     each = cost["per_accepted_tuple"]
     per_tuple = f", {each:.5f} US$ an accepted tuple" if each is not None else ""
     return (

@@ -27,8 +27,7 @@ _INVISIBLE: Final = dict.fromkeys(
 _WORD = re.compile(r"[^\W\d_]+")
 # Function words: a fifth or more of running English is made of them, and other languages hardly share them.
 _FUNCTION_WORDS: Final = frozenset(
-    "the of and to in is are was were that for it with as on by this be or an from at which your you can have has not "
-    "their its they but if when will more how what who we than also may other into there these been would".split()
+    ["the", "of", "and", "to", "in", "is", "are", "was", "were", "that", "for", "it", "with", "as", "on", "by", "this", "be", "or", "an", "from", "at", "which", "your", "you", "can", "have", "has", "not", "their", "its", "they", "but", "if", "when", "will", "more", "how", "what", "who", "we", "than", "also", "may", "other", "into", "there", "these", "been", "would"]
 )
 _SURELY_ENGLISH: Final = 0.15
 """Share of function words from which the identifier need not be asked."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, WorkerOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipeline.records import OFFLINE
 
@@ -36,7 +37,10 @@ exit status: 0 complete, 1 failed, 2 unusable arguments or input, 3 ended early 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Our flags as parsed, and Beam's."""
+    """Our flags as parsed, and Beam's.
+
+    processes: worker processes on this machine, among which caps are shared out.
+    """
 
     runner: str
     source: str
@@ -67,15 +71,8 @@ class Options:
     relevant: int
     irrelevant: int
     wave_size: int
+    processes: int
     beam: PipelineOptions
-
-    @property
-    def processes(self) -> int:
-        """Worker processes on this machine: the caps are shared out among them."""
-        direct = self.beam.view_as(DirectOptions)
-        if direct.direct_running_mode != "multi_processing":
-            return 1
-        return direct.direct_num_workers or 1
 
     @property
     def needs_endpoint(self) -> bool:
@@ -112,9 +109,14 @@ def parse(argv: list[str]) -> Options:
     values["exclude_queries"] = tuple(values["exclude_queries"])
     values["price"] = tuple(values["price"])
     beam = PipelineOptions(rest, save_main_session=False)
-    if not beam.view_as(WorkerOptions).default_sdk_harness_log_level:
-        beam.view_as(WorkerOptions).default_sdk_harness_log_level = "ERROR"  # workers speak when something is wrong
-    return Options(**values, beam=beam)
+    return Options(**values, processes=_processes(beam), beam=beam)
+
+
+def _processes(beam: PipelineOptions) -> int:
+    direct = beam.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return 1
+    return direct.direct_num_workers or os.cpu_count() or 1
 
 
 def build_parser() -> argparse.ArgumentParser:

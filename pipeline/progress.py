@@ -73,5 +73,7 @@ def _watch_plainly(
         now, elapsed = counts(), time.monotonic() - began
         left = f"{elapsed / now['done'] * (total - now['done']):,.0f} s left" if now["done"] else "starting"
         console.print(
-            f"{label}: {now['done']:,} of {total:,} · {funnel_line(now, elapsed)} · {left}", highlight=False, soft_wrap=True
+            f"{label}: {now['done']:,} of {total:,} · {funnel_line(now, elapsed)} · {left}",
+            highlight=False,
+            soft_wrap=True,
         )
