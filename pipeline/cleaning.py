@@ -25,20 +25,24 @@ _INVISIBLE: Final = dict.fromkeys(
     + [0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 )
 _WORD = re.compile(r"[^\W\d_]+")
-# Function words: a fifth or more of running English is made of them, and other languages hardly share them.
-_FUNCTION_WORDS: Final = frozenset(
-    "the of and to in is are was were that for it with as on by this be or an from at which your you can have has not "
-    "their its they but if when will more how what who we than also may other into there these been would".split()
-)
+# Words that fill a quarter of running English and few of which its neighbours have ("in", "is", "was" are Dutch too).
+_ENGLISH: Final = """the of and to that for it with this are were from which you your not their they but when how what
+    who than may other these been would can or by"""
+_ENGLISH_WORDS: Final = frozenset(_ENGLISH.split())
 _SURELY_ENGLISH: Final = 0.15
-"""Share of function words from which the identifier need not be asked."""
-_SURELY_FOREIGN: Final = 0.9
-"""Probability of another language, normalised for length, from which a passage counts as not English."""
+"""Share of such words from which the identifier, 0.2 ms a passage, need not be asked; 9 in 10 passages have it."""
+_SURELY_FOREIGN: Final = 0.001
+"""Probability of English, normalised for length, below which a passage is foreign. Of 20,000 passages of MS MARCO odd
+English ones (lists of names, of numbers, of Thai spellings) have 0.005 and more, foreign ones 0.00001 and less."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleaningOptions:
-    """Bounds in words, both ends included, and whether only English stays."""
+    """Bounds in words, both ends included, and whether only English stays.
+
+    The bounds keep every pair of 8,000 from MS MARCO, whose queries have 2 to 30 words and passages 11 to 189. 400 words
+    are about the 512 tokens that common encoders read: of a longer passage they would not see the end.
+    """
 
     query_words: tuple[int, int] = (2, 40)
     passage_words: tuple[int, int] = (5, 400)
@@ -65,10 +69,9 @@ def normalise(text: str) -> str:
 def is_foreign(text: str) -> bool:
     """Whether the text is clearly in another language than English. Short or odd English is not."""
     words = _WORD.findall(text.casefold())
-    if not words or sum(word in _FUNCTION_WORDS for word in words) >= _SURELY_ENGLISH * len(words):
+    if not words or sum(word in _ENGLISH_WORDS for word in words) >= _SURELY_ENGLISH * len(words):
         return False
-    language, probability = _identifier().classify(text)
-    return language != "en" and probability >= _SURELY_FOREIGN
+    return bool(dict(_identifier().rank(text))["en"] < _SURELY_FOREIGN)
 
 
 @cache
@@ -81,8 +84,8 @@ def select_seeds(
 ) -> Selection:
     """Read, clean and sample: pairs are examined in the order of a hash until `num_seeds` have passed (0: all).
 
-    The order depends on `seed` and the pairs' ids alone. So a bigger sample contains a smaller one, and neither the order
-    of lines in the source nor anything else moves it. Raises SourceError where no seed is left.
+    The order depends on `seed` and the pairs' ids alone: a bigger sample contains a smaller one, and the order of lines
+    in the source does not matter. Raises SourceError where no seed is left.
     """
     judged = source.read(progress)
     report = judged.report

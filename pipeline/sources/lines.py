@@ -21,7 +21,8 @@ MAX_LINE: Final = 1_000_000
 class Block:
     """Consecutive lines without their `\\n`. `first` is the number of the first, from 1.
 
-    plain: no line in it is overlong or ends in `\\r`, and it is not the file's start: only encoding and columns can be wrong.
+    plain: no line in it is overlong or ends in `\\r`, and it is not the file's start, so that
+    only its encoding and its columns can be wrong.
     A line over MAX_LINE is cut, and stays longer than MAX_LINE.
     """
 

@@ -55,8 +55,8 @@ class RankingFolder:
                 report.dangling.note("passage_missing", where, b"passage " + pid)
             if qid in queries and pid in documents:
                 judged.pairs.append((qid.decode("ascii"), pid.decode("ascii")))
-        report.dangling.counts.update(judgements=len(judgements.pairs) - len(judged.pairs))
-        report.dangling.counts += type(report.dangling.counts)()  # no zero stays
+        if lost := len(judgements.pairs) - len(judged.pairs):
+            report.dangling.counts["judgements"] = lost
         report.eligible = len(judged.pairs)
         if not judged.pairs:
             raise SourceError(self._why_nothing(report, len(judgements.pairs)))
@@ -122,7 +122,8 @@ class _Table:
     def strip(self, number: int, line: bytes) -> bytes | None:
         """The line without what is only around it; None where there is no line to read."""
         if len(line) > MAX_LINE:
-            return self.malformed("overlong", number, line, f"a line of more than {MAX_LINE:,} bytes")
+            self.malformed("overlong", number, line, f"a line of more than {MAX_LINE:,} bytes")
+            return None
         if number == 1 and line.startswith(_BOM):
             self.malformed("byte_order_mark", number, line)
             line = line.removeprefix(_BOM)
@@ -130,7 +131,8 @@ class _Table:
             self.malformed("crlf", number, line)
             line = line[:-1]
         if not line.strip():
-            return self.malformed("empty_line", number, line)
+            self.malformed("empty_line", number, line)
+            return None
         return line
 
     def columns(self, number: int, line: bytes, found: int, kind: str = "columns") -> None:
@@ -270,8 +272,8 @@ class _Judgements(_Table):
         scratch = SourceReport("", "", "", "")
         if TextTable(queries, "qid text", scratch).read(self.documents, None):
             raise SourceError(
-                f"{self.path.name}:{min(self.pairs.values())}: no query id (column 1) is in {queries.name}, but passage "
-                f"ids (column 3) are. Are the columns swapped? Expected: qid 0 pid grade."
+                f"{self.path.name}:{min(self.pairs.values())}: no query id (column 1) is in {queries.name}, but "
+                f"passage ids (column 3) are. Are the columns swapped? Expected: qid 0 pid grade."
             )
 
 
