@@ -8,6 +8,7 @@ seconds, and whatever is odd about a line is found out in `TextTable.sort_out`, 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,14 +55,15 @@ class RankingFolder:
             if pid not in documents:
                 report.dangling.note("passage_missing", where, b"passage " + pid)
             if qid in queries and pid in documents:
-                judged.pairs.append((qid.decode("ascii"), pid.decode("ascii")))
+                # Interned: the texts' keys below are the same strings, not copies.
+                judged.pairs.append((sys.intern(qid.decode("ascii")), sys.intern(pid.decode("ascii"))))
         if lost := len(judgements.pairs) - len(judged.pairs):
             report.dangling.counts["judgements"] = lost
         report.eligible = len(judged.pairs)
         if not judged.pairs:
-            raise SourceError(self._why_nothing(report, len(judgements.pairs)))
-        judged.queries = {key.decode("ascii"): text.decode("utf-8") for key, text in queries.items()}
-        judged.documents = {key.decode("ascii"): text.decode("utf-8") for key, text in documents.items()}
+            raise SourceError(self._why_nothing(report, positive=len(judgements.pairs)))
+        del judgements
+        judged.queries, judged.documents = _decoded(queries), _decoded(documents)
         return judged
 
     def _why_nothing(self, report: SourceReport, positive: int) -> str:
@@ -83,7 +85,7 @@ class RankingFolder:
 
 def open_ranking(folder: Path, name: str, split: str, exclusions: Exclusions, licence: str) -> RankingFolder:
     """Find the three files. Raises SourceError that names what is missing and the splits that are there."""
-    found = (_QRELS.fullmatch(path.name) for path in folder.iterdir())
+    found = (_QRELS.fullmatch(path.name) for path in folder.glob("*"))
     splits = sorted({match[1] for match in found if match})
     if not splits:
         raise SourceError(
@@ -275,6 +277,15 @@ class _Judgements(_Table):
                 f"{self.path.name}:{min(self.pairs.values())}: no query id (column 1) is in {queries.name}, but "
                 f"passage ids (column 3) are. Are the columns swapped? Expected: qid 0 pid grade."
             )
+
+
+def _decoded(texts: dict[bytes, bytes]) -> dict[str, str]:
+    """The texts as strings. Empties `texts` on the way, so that memory never holds both."""
+    decoded = {}
+    while texts:
+        key, text = texts.popitem()
+        decoded[sys.intern(key.decode("ascii"))] = text.decode("utf-8")
+    return decoded
 
 
 def _is_utf8(line: bytes) -> bool:

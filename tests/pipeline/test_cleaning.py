@@ -41,7 +41,9 @@ FINE = "The grey heron stands in shallow water and waits for fish."
     ("raw", "clean"),
     [
         ("plain text", "plain text"),
-        ("  two\t\tspaces \x85 and\u2028lines\u00a0here ", "two spaces and lines here"),
+        ("  two\t\tspaces\u2028and\x0blines\u00a0here ", "two spaces and lines here"),
+        ("half of a star: â\x98\x85", "half of a star: ★"),
+        ("wait\x85 what", "wait… what"),
         ("itâ€™s a cafÃ©", "it’s a café"),
         ("itâ\x80\x99s", "it’s"),
         ("Bob&#39;s &amp; Al&quot;s", "Bob's & Al\"s"),
