@@ -189,11 +189,11 @@ def _digest(text: str) -> bytes:
 
 
 def _same_text(texts: Mapping[str, str]) -> dict[str, str]:
-    """Ids that are not the smallest with their text (but for case and white space), and that smallest id."""
-    smallest: dict[bytes, str] = {}
+    """Ids whose text another id has too (but for case and white space), and that other, one for all of them."""
+    first_with: dict[bytes, str] = {}
     same: dict[str, str] = {}
-    for key in sorted(texts):
-        first = smallest.setdefault(_digest(" ".join(texts[key].split())), key)
+    for key, text in texts.items():
+        first = first_with.setdefault(_digest(" ".join(text.split())), key)
         if first != key:
             same[key] = first
     return same

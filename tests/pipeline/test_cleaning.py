@@ -168,10 +168,24 @@ def test_a_bigger_sample_contains_a_smaller_one_in_any_order(
     assert set(small.seeds) <= set(big.seeds) <= set(everything.seeds)
     assert len(small.seeds) == min(n, len(everything.seeds))
     assert select(rows, 0, seed).seeds == everything.seeds
+    assert small.seeds == select(sorted(rows), n, seed).seeds
     assert everything.report.examined == everything.report.sampled + everything.report.dropped.counts.total()
     assert small.report.examined == small.report.sampled + small.report.dropped.counts.total()
     kept = {(s.query.casefold(), s.document.casefold()) for s in everything.seeds}
     assert len(kept) == len(everything.seeds)
+
+
+def test_of_equal_pairs_the_smallest_id_stays_in_every_sample() -> None:
+    rows = [(str(n), "what is a  heron" if n % 2 else "What is a heron", str(n), FINE) for n in range(9, 0, -1)]
+    for seed in range(5):
+        assert [s.id for s in select(rows, 0, seed).seeds] == ["1-1"]
+
+
+def test_pairs_that_only_repair_makes_equal_are_duplicates_too() -> None:
+    rows = [("1", "what&#39;s a heron", "1", FINE), ("2", "what's a heron", "2", FINE)]
+    selection = select(rows)
+    assert len(selection.seeds) == 1
+    assert selection.report.dropped.counts == {"duplicate": 1}
 
 
 def test_another_seed_draws_another_sample() -> None:

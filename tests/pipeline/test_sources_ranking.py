@@ -7,12 +7,16 @@ import hashlib
 import json
 import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.cleaning import CleaningOptions, select_seeds
-from pipeline.sources import Judged, SourceError, open_source, summary_lines
+from pipeline.sources import Judged, SourceError, SourceReport, lines, open_source, ranking, summary_lines
 from pipeline.sources.lines import MAX_LINE
+from pipeline.sources.ranking import TextTable
 
 QRELS = b"1\t0\t10\t1\n2\t0\t20\t1\n"
 QUERIES = b"1\twhat is a heron\n2\twhat is a stork\n3\tunused query\n"
@@ -112,6 +116,43 @@ def test_each_kind_of_malformed_line_is_counted_with_its_line(tmp_path: Path, pa
     assert report.lines["collection.tsv"] == start + 9
 
 
+line = st.one_of(
+    st.binary(max_size=12),
+    st.binary(min_size=30, max_size=60),
+    st.tuples(
+        st.sampled_from([b"1", b"2", b"3", b"4-5", b"p q", b"", b"pid", b"\xef\xbb\xbf1"]),
+        st.sampled_from([b"\t", b"\t", b"\t", b" ", b"\t\t", b"\t \t"]),
+        st.sampled_from([b"text", b"other text", b"", b" ", b"\xff", "é".encode(), b"end\r", b"mid\rdle", b"x" * 50]),
+    ).map(b"".join),
+)
+
+
+@given(st.lists(line, max_size=12).map(b"\n".join), st.integers(1, 40))
+def test_the_account_of_a_file_does_not_depend_on_where_it_is_cut(data: bytes, chunk: int) -> None:
+    def account(size: int) -> tuple[dict[bytes, bytes], dict[str, object]]:
+        report = SourceReport("", "", "", "")
+        table = TextTable(file, "pid text", report)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lines, "CHUNK", size)
+            patch.setattr(lines, "MAX_LINE", 40)
+            patch.setattr(ranking, "MAX_LINE", 40)
+            patch.setattr(table, "finish", lambda hint: None)
+            found = table.read({b"1", b"2", b"4-5"}, None)
+        return found, report.as_manifest()
+
+    with TemporaryDirectory() as made:
+        file = Path(made) / "collection.tsv"
+        file.write_bytes(data)
+        whole, manifest = account(1 << 20)
+        found, cut = account(chunk)
+    assert found == whole
+    # An overlong line is kept up to its cut only, so its excerpt alone may differ.
+    for one in (cut, manifest):
+        one["examples"].get("malformed", {}).pop("overlong", None)  # type: ignore[attr-defined]
+    assert cut == manifest
+    assert manifest["lines"] == {"collection.tsv": len(data.split(b"\n")) - (data.endswith(b"\n") or not data)}
+
+
 def test_a_windows_file_with_a_header_and_a_mark_reads_like_any_other(tmp_path: Path) -> None:
     collection = b"\xef\xbb\xbfpid\ttext\r\n" + COLLECTION.replace(b"\n", b"\r\n")
     judged = read(folder(tmp_path / "m", collection=collection, qrels=QRELS.replace(b"\n", b"\r\n")))
@@ -157,15 +198,15 @@ def test_judgements_are_all_accounted_for(tmp_path: Path) -> None:
 
 
 def test_of_a_repeated_id_the_smallest_text_stays_whatever_the_order(tmp_path: Path) -> None:
-    lines = [
+    rows = [
         *COLLECTION.splitlines(),
         b"10\tZebras are not herons.",
         b"10\tA bittern, not a heron.",
         b"20\tA stork is a large bird.",
     ]
     for n in range(5):
-        random.Random(n).shuffle(lines)
-        judged = read(folder(tmp_path / str(n), collection=b"\n".join(lines)))
+        random.Random(n).shuffle(rows)
+        judged = read(folder(tmp_path / str(n), collection=b"\n".join(rows)))
         assert judged.documents["10"] == "A bittern, not a heron."
         assert judged.report.duplicates.counts == {"id_with_another_text": 2, "id_with_the_same_text": 1}
 
