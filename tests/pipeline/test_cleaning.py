@@ -188,6 +188,11 @@ def test_pairs_that_only_repair_makes_equal_are_duplicates_too() -> None:
     assert selection.report.dropped.counts == {"duplicate": 1}
 
 
+def test_the_passages_of_one_query_are_sampled_alike_in_any_order() -> None:
+    rows = [("1", "what is a bird", str(n), f"Bird {n} is one of the birds.") for n in range(20)]
+    assert select(rows, 5).seeds == select(rows[::-1], 5).seeds
+
+
 def test_another_seed_draws_another_sample() -> None:
     rows = [(str(n), f"what is bird {n}", str(n), f"Bird {n} is one of the birds.") for n in range(200)]
     assert select(rows, 20, 0).seeds != select(rows, 20, 1).seeds

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.cleaning import CleaningOptions, select_seeds
@@ -127,6 +127,8 @@ line = st.one_of(
 )
 
 
+@example(b"1\tone\n2\ttext\r\n3\tx\n", 13)
+@example(b"1\tone\n2\t\xff\n", 6)
 @given(st.lists(line, max_size=12).map(b"\n".join), st.integers(1, 40))
 def test_the_account_of_a_file_does_not_depend_on_where_it_is_cut(data: bytes, chunk: int) -> None:
     def account(size: int) -> tuple[dict[bytes, bytes], dict[str, object]]:
