@@ -24,7 +24,7 @@ _REPAIRS: Final = ftfy.TextFixerConfig(
 _HTML_ENTITY = re.compile(r"&#?\w{1,31};")
 # Invisible characters that carry nothing in English text: controls, zero-width spaces, soft hyphens, bidi marks.
 _INVISIBLE: Final = dict.fromkeys(
-    [c for c in range(0x110000) if unicodedata.category(chr(c)) == "Cc" and not chr(c).isspace()]
+    [c for c in range(0xA0) if unicodedata.category(chr(c)) == "Cc" and not chr(c).isspace()]
     + [
         0xAD,
         0x200B,

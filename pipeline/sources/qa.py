@@ -1,6 +1,7 @@
 """MS MARCO's QA format, v1.1 and v2.1: `.jsonl`, column-oriented `.json` (both also as `.gz`), `.parquet`.
 
 A record has a query, its id and about ten passages with `is_selected`; each selected passage makes a pair.
+Lines and parquet are read piece by piece; a column-oriented `.json` is one value and stands in memory whole.
 """
 
 from __future__ import annotations
