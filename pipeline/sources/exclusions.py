@@ -17,9 +17,9 @@ from pipeline.sources.report import FileRead, SourceError, SourceReport, excerpt
 
 _NOT_WORDS = re.compile(r"[\W_]+")
 # Words that a query can gain or lose and still ask the same. Those that change the question (who, when, how) stay.
-_EMPTY_WORDS: Final = frozenset(
-    ["a", "an", "and", "are", "be", "been", "can", "could", "did", "do", "does", "for", "from", "give", "i", "in", "is", "it", "its", "me", "my", "of", "on", "or", "please", "should", "tell", "that", "the", "their", "there", "this", "to", "was", "were", "what", "whats", "which", "will", "with", "would", "you", "your"]
-)
+_EMPTY: Final = """a an and are be been can could did do does for from give i in is it its me my of on or please should
+    tell that the their there this to was were what whats which will with would you your"""
+_EMPTY_WORDS: Final = frozenset(_EMPTY.split())
 
 
 def fold(query: str) -> str:

@@ -55,8 +55,8 @@ class HubDataset:
         except Exception as error:  # what it raises for a missing network, repository or split is not a closed list
             first = (str(error).splitlines() or [""])[0].replace(self.repository, self.name)
             raise SourceError(
-                f"{self.name}, split {self.split}, can't be loaded: {type(error).__name__}: {excerpt(first)} "
-                f"Check the name and the network, or give a downloaded file as --source."
+                f"{self.name}, split {self.split}, can't be loaded: {type(error).__name__}: "
+                f"{excerpt(first).rstrip('.')}. Check the name and the network, or give a downloaded file as --source."
             ) from None
 
 

@@ -1,6 +1,7 @@
-"""MS MARCO's QA format, v1.1 and v2.1: `.jsonl`, column-oriented `.json`, `.parquet`; plain or, for the JSON ones, `.gz`.
+"""MS MARCO's QA format, v1.1 and v2.1: `.jsonl`, column-oriented `.json` (both also as `.gz`), `.parquet`.
 
 A record has a query, its id and about ten passages with `is_selected`; each selected passage makes a pair.
+Lines and parquet are read piece by piece; a column-oriented `.json` is one value and stands in memory whole.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ class QaReader:
         self.report.eligible = len(self.judged.pairs)
         if not self.judged.pairs:
             raise SourceError(
-                f"{name}: no usable pair: {self._records:,} records hold {self.report.judgements:,} passages and none is "
-                f"selected. Test splits are published without judgements; choose another file or --source-split."
+                f"{name}: no usable pair: {self._records:,} records hold {self.report.judgements:,} passages and none "
+                f"is selected. Test splits are published without judgements; choose another file or --source-split."
             )
         return self.judged
 
@@ -178,8 +179,8 @@ class QaFile:
                     f"{self.path.name}:{error.lineno}: not JSON ({error.msg}). Was the file fetched to its end?"
                 ) from None
             # v1.1 was published as .json files with a record in each line.
-            for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), 1):
-                self._take_line(reader, number, line)
+            for line_number, text in enumerate(data.removesuffix(b"\n").split(b"\n"), 1):
+                self._take_line(reader, line_number, text)
             return
         except RecursionError:
             raise SourceError(f"{self.path.name}: nested too deeply to be MS MARCO's QA format.") from None
@@ -205,8 +206,8 @@ class QaFile:
     def _read_parquet(self, reader: QaReader, progress: Progress | None) -> None:
         name = self.path.name
         try:
-            with self.path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            with self.path.open("rb") as raw:
+                digest = hashlib.file_digest(raw, "sha256").hexdigest()
             reader.report.files.append(FileRead(name, self.path.stat().st_size, digest))
             with pq.ParquetFile(self.path) as file:
                 if missing := [c for c in COLUMNS if c not in file.schema_arrow.names]:

@@ -8,6 +8,7 @@ seconds, and whatever is odd about a line is found out in `TextTable.sort_out`, 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,14 +55,15 @@ class RankingFolder:
             if pid not in documents:
                 report.dangling.note("passage_missing", where, b"passage " + pid)
             if qid in queries and pid in documents:
-                judged.pairs.append((qid.decode("ascii"), pid.decode("ascii")))
-        report.dangling.counts.update(judgements=len(judgements.pairs) - len(judged.pairs))
-        report.dangling.counts += type(report.dangling.counts)()  # no zero stays
+                # Interned: the texts' keys below are the same strings, not copies.
+                judged.pairs.append((sys.intern(qid.decode("ascii")), sys.intern(pid.decode("ascii"))))
+        if lost := len(judgements.pairs) - len(judged.pairs):
+            report.dangling.counts["judgements"] = lost
         report.eligible = len(judged.pairs)
         if not judged.pairs:
-            raise SourceError(self._why_nothing(report, len(judgements.pairs)))
-        judged.queries = {key.decode("ascii"): text.decode("utf-8") for key, text in queries.items()}
-        judged.documents = {key.decode("ascii"): text.decode("utf-8") for key, text in documents.items()}
+            raise SourceError(self._why_nothing(report, positive=len(judgements.pairs)))
+        del judgements
+        judged.queries, judged.documents = _decoded(queries), _decoded(documents)
         return judged
 
     def _why_nothing(self, report: SourceReport, positive: int) -> str:
@@ -83,7 +85,7 @@ class RankingFolder:
 
 def open_ranking(folder: Path, name: str, split: str, exclusions: Exclusions, licence: str) -> RankingFolder:
     """Find the three files. Raises SourceError that names what is missing and the splits that are there."""
-    found = (_QRELS.fullmatch(path.name) for path in folder.iterdir())
+    found = (_QRELS.fullmatch(path.name) for path in folder.glob("*"))
     splits = sorted({match[1] for match in found if match})
     if not splits:
         raise SourceError(
@@ -122,7 +124,8 @@ class _Table:
     def strip(self, number: int, line: bytes) -> bytes | None:
         """The line without what is only around it; None where there is no line to read."""
         if len(line) > MAX_LINE:
-            return self.malformed("overlong", number, line, f"a line of more than {MAX_LINE:,} bytes")
+            self.malformed("overlong", number, line, f"a line of more than {MAX_LINE:,} bytes")
+            return None
         if number == 1 and line.startswith(_BOM):
             self.malformed("byte_order_mark", number, line)
             line = line.removeprefix(_BOM)
@@ -130,7 +133,8 @@ class _Table:
             self.malformed("crlf", number, line)
             line = line[:-1]
         if not line.strip():
-            return self.malformed("empty_line", number, line)
+            self.malformed("empty_line", number, line)
+            return None
         return line
 
     def columns(self, number: int, line: bytes, found: int, kind: str = "columns") -> None:
@@ -270,9 +274,18 @@ class _Judgements(_Table):
         scratch = SourceReport("", "", "", "")
         if TextTable(queries, "qid text", scratch).read(self.documents, None):
             raise SourceError(
-                f"{self.path.name}:{min(self.pairs.values())}: no query id (column 1) is in {queries.name}, but passage "
-                f"ids (column 3) are. Are the columns swapped? Expected: qid 0 pid grade."
+                f"{self.path.name}:{min(self.pairs.values())}: no query id (column 1) is in {queries.name}, but "
+                f"passage ids (column 3) are. Are the columns swapped? Expected: qid 0 pid grade."
             )
+
+
+def _decoded(texts: dict[bytes, bytes]) -> dict[str, str]:
+    """The texts as strings. Empties `texts` on the way, so that memory never holds both."""
+    decoded = {}
+    while texts:
+        key, text = texts.popitem()
+        decoded[sys.intern(key.decode("ascii"))] = text.decode("utf-8")
+    return decoded
 
 
 def _is_utf8(line: bytes) -> bool:

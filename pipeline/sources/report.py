@@ -1,4 +1,4 @@
-"""What reading a source found: counts of everything that was wrong, with examples. Goes to the manifest and the terminal."""
+"""What reading a source found, for the manifest and the terminal: counts of all that was wrong, with examples."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class FileRead:
 
 @dataclass
 class SourceReport:
-    """The account of one reading: `judgements = not_relevant + duplicates + dangling + eligible` and what was malformed.
+    """The account of one reading. Every judgement read is not relevant, a duplicate, dangling, textless, or eligible.
 
     `eligible` pairs are there; `examined` of them were cleaned to get `sampled`; `dropped` says why the others fell.
     """
