@@ -50,7 +50,9 @@ class _Runner(fn_runner.FnApiRunner):
         super().__init__(provision_info=info)
         self._worker_command = worker_command
 
-    def run_via_runner_api(self, pipeline_proto: beam_runner_api_pb2.Pipeline, options: PipelineOptions) -> RunnerResult:
+    def run_via_runner_api(
+        self, pipeline_proto: beam_runner_api_pb2.Pipeline, options: PipelineOptions
+    ) -> RunnerResult:
         if self._worker_command:
             for environment in pipeline_proto.components.environments.values():
                 if environment.urn == python_urns.SUBPROCESS_SDK:

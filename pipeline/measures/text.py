@@ -29,7 +29,8 @@ _QUESTION: Final = re.compile(r"\?+")
 QUOTE: Final = re.compile(r"[\"“”][^\"“”\n]{2,}[\"“”]")
 QUOTE_MARK: Final = re.compile(r"[\"“”]|''|``")
 EXAMPLE: Final = re.compile(
-    r"\b(?:for example|for instance|such as|to illustrate|as an illustration|as an example|e\.g\.?|examples?)(?!\w)", re.IGNORECASE
+    r"\b(?:for example|for instance|such as|to illustrate|as an illustration|as an example|e\.g\.?|examples?)(?!\w)",
+    re.IGNORECASE,
 )
 # "may" in lower case only: the month is a capital.
 HEDGE: Final = re.compile(

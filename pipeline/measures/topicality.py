@@ -43,7 +43,6 @@ GENERIC: Final = frozenset(
 )
 
 
-
 @lru_cache(maxsize=65536)
 def stem(word: str) -> str:
     """The Snowball stem of a word, lower case and without a possessive."""

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pipeline.errors import UsageError
+
 Progress = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done, and of how much (None: unknown)."""
 
 
-class SourceError(Exception):
+class SourceError(UsageError):
     """The source can't be used. `str()` is one sentence for a person: which file, which line, what to do."""
 
 

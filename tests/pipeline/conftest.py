@@ -43,7 +43,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Curated:
     return Curated(folder)
 
 
-def run_command(*arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_command(
+    *arguments: str, env: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """`python -m pipeline.run` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "pipeline.run", *arguments],

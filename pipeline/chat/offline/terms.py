@@ -18,7 +18,10 @@ _ARTICLE: Final = re.compile(r"\b([Aa])n?(\s+)(?=(\w))")
 
 # Which kind an unknown word is, by its ending: first match wins.
 _ENDINGS: Final = (
-    (re.compile(r"(?:itis|osis|emia|aemia|oma|algia|pathy|plegia|rrhea|syndrome|disease|cancer|infection)s?$"), "medical"),
+    (
+        re.compile(r"(?:itis|osis|emia|aemia|oma|algia|pathy|plegia|rrhea|syndrome|disease|cancer|infection)s?$"),
+        "medical",
+    ),
     (re.compile(r"(?:ine|ide|ium|ate|oxide|acid|gen|ol)$"), "chemical"),
     (re.compile(r"(?:ing)$"), "activity"),
     (re.compile(r"(?:ologist|ist|ian|eer|ster|nurse|doctor|lawyer|officer|manager|actor|actress|singer)s?$"), "role"),
@@ -61,7 +64,9 @@ def kind_of(term: str, passage: str) -> str:
     if known:
         return known
     if re.search(rf"[a-z,] {re.escape(term.capitalize())}\b", passage) and len(term) > 2:
-        return "place" if re.search(rf"\b(?:in|at|from|to|near) {re.escape(term.capitalize())}\b", passage) else "person"
+        return (
+            "place" if re.search(rf"\b(?:in|at|from|to|near) {re.escape(term.capitalize())}\b", passage) else "person"
+        )
     for ending, kind in _ENDINGS:
         if ending.search(term.lower()):
             return kind

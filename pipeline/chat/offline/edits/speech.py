@@ -66,8 +66,23 @@ _CASUAL_CLOSINGS: Final = (
     "It's no big deal once you've got the hang of it.",
     "There's more to it, but that's what's worth knowing.",
 )
-_SPELLED: Final = {"can't": "cannot", "won't": "will not", "shan't": "shall not", "ain't": "is not", "let's": "let us", "y'all": "all of you"}
-_ENDINGS: Final = {"n't": " not", "'re": " are", "'ve": " have", "'d": " would", "'ll": " will", "'m": " am", "'s": " is"}
+_SPELLED: Final = {
+    "can't": "cannot",
+    "won't": "will not",
+    "shan't": "shall not",
+    "ain't": "is not",
+    "let's": "let us",
+    "y'all": "all of you",
+}
+_ENDINGS: Final = {
+    "n't": " not",
+    "'re": " are",
+    "'ve": " have",
+    "'d": " would",
+    "'ll": " will",
+    "'m": " am",
+    "'s": " is",
+}
 _FORMAL_CLOSINGS: Final = (
     "The foregoing is stated for the purpose of information and does not constitute advice.",
     "It is to be noted that further particulars of {topic} are set out elsewhere.",
@@ -78,12 +93,18 @@ _FORMAL_CLOSINGS: Final = (
 
 def _substituted(text: str, table: Mapping[str, str]) -> str:
     longest_first = sorted(table, key=len, reverse=True)
-    pattern = re.compile(r"(?<![\w'’])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w])(?!['’]\w)", re.IGNORECASE)
+    pattern = re.compile(
+        r"(?<![\w'’])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w])(?!['’]\w)", re.IGNORECASE
+    )
 
     def swap(match: re.Match[str]) -> str:
         new = table[match.group().lower()]
-        starts = match.start() == 0 or bool(re.search(r"[.!?\n:]\s*[\"“]?$", text[max(0, match.start() - 4) : match.start()]))
-        capital = match.group()[0].isupper() and (starts or match.group() not in _FIRST_WORDS and match.group()[:2] not in {"I'", "I’", "I "})
+        starts = match.start() == 0 or bool(
+            re.search(r"[.!?\n:]\s*[\"“]?$", text[max(0, match.start() - 4) : match.start()])
+        )
+        capital = match.group()[0].isupper() and (
+            starts or match.group() not in _FIRST_WORDS and match.group()[:2] not in {"I'", "I’", "I "}
+        )
         return opened(new) if capital else new
 
     return pattern.sub(swap, text)

@@ -38,7 +38,11 @@ class Task:
         for match in _TOKEN.finditer(self.passage):
             word = match.group()
             if covers(stems(word), covered[0]):
-                starts = match.start() == 0 or self.passage[max(0, match.start() - 2) : match.start()] in {". ", "! ", "? "}
+                starts = match.start() == 0 or self.passage[max(0, match.start() - 2) : match.start()] in {
+                    ". ",
+                    "! ",
+                    "? ",
+                }
                 return word.lower() if starts and word.lower() in one else word
         return covered[0]
 
