@@ -1,24 +1,258 @@
-import asyncio
-import threading
+"""Answers requests for one process: from the memory, from the offline rules, or from the endpoint, in that order of price."""
 
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import tenacity
+
+from pipeline.chat.config import ChatConfig
+from pipeline.chat.endpoint import Endpoint, Fatal, Passing, Unreachable
+from pipeline.chat.limits import Limits
+from pipeline.chat.memory import Memory, Remembered, usage_of
+from pipeline.chat.money import Prices
 from pipeline.chat.offline import OfflineModel
+from pipeline.chat.request import Answer, ChatRequest, NoAnswer, Usage
+from pipeline.live import LiveCounts, open_counts
+from pipeline.records import OFFLINE, TASKS
+
+T = TypeVar("T")
+
+ATTEMPTS = 8
+LONGEST_S = 900.0
+"""One request is tried this often, and for this long, before its seed is deferred."""
+_FIRST_ATTEMPTS = 3  # at an address where nothing has answered yet
+_FAILED_IN_A_ROW = 20  # requests given up without an answer between them: the endpoint is down, stop asking
+
+_chats: dict[ChatConfig, Chat] = {}
+_opening = threading.Lock()
+
+
+def open_chat(config: ChatConfig) -> Chat:
+    """The chat of this process for a configuration: one event loop, one window, one memory, shared by all its users."""
+    with _opening:
+        if config not in _chats:
+            _chats[config] = Chat(config)
+        return _chats[config]
+
+
+def close_chats() -> None:
+    """Close every chat of this process, with what its memory still has to write."""
+    with _opening:
+        for chat in _chats.values():
+            chat.close()
+        _chats.clear()
 
 
 class Chat:
-    def __init__(self):
-        self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.m = OfflineModel()
+    """Answers requests. `stopped` is the sentence of the failure that ended the asking, if one did."""
 
-    async def ask(self, r):
-        return self.m.answer(r)
+    def __init__(self, config: ChatConfig) -> None:
+        self._config = config
+        self._offline = OfflineModel()
+        self._counts: LiveCounts | None = open_counts(config.live_folder) if config.live_folder else None
+        self._prices = Prices.load(config.prices)
+        self.stopped: str | None = None
+        self._answered = False
+        self._failed_in_a_row = 0
+        self._asking: dict[str, asyncio.Task[Answer]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
+        self._thread.start()
+        if not config.offline_only:
+            self._memory = Memory(config.store)
+            self._spent = self._memory.spent_usd()
+            self._limits = Limits(config.window, _share(config.rpm, config), _share(config.tpm, config))
+            self._endpoint: Endpoint | None = None
 
-    def submit(self, c):
-        return asyncio.run_coroutine_threadsafe(c, self.loop)
+    def submit(self, conversation: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a conversation on the chat's event loop. Only its `ask` holds a slot of the window."""
+        return asyncio.run_coroutine_threadsafe(conversation, self._loop)
+
+    async def ask(self, request: ChatRequest) -> Answer:
+        """The answer, durable before it is returned. Raises NoAnswer where there is none now."""
+        if request.model == OFFLINE:
+            self._count("made")
+            return self._offline.answer(request)
+        asking = self._asking.get(request.key)
+        if asking is None:
+            asking = self._loop.create_task(self._recall_or_ask(request))
+            self._asking[request.key] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(request.key, None))
+        return await asyncio.shield(asking)
+
+    def close(self) -> None:
+        """End the loop and close the memory."""
+        if not self._config.offline_only:
+            if self._endpoint:
+                self.submit(self._endpoint.close()).result(timeout=10)
+            self._memory.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        if self._counts:
+            self._counts.flush()
+
+    async def _recall_or_ask(self, request: ChatRequest) -> Answer:
+        try:
+            remembered = await self._memory.look(request.key)
+        except OSError as error:
+            raise self._stop(str(error)) from None
+        if remembered is not None:
+            self._count("from_memory")
+            return answer_of(remembered.raw, from_memory=True)
+        return await self._ask_endpoint(request)
+
+    async def _ask_endpoint(self, request: ChatRequest) -> Answer:
+        failed = 0
+
+        async def attempt() -> tuple[str, float]:
+            nonlocal failed
+            await self._limits.enter(TASKS.index(request.task), _expected_tokens(request))
+            try:
+                return await self._once(request)
+            except Passing:
+                failed += 1
+                self._count("failed_attempts")
+                raise
+            finally:
+                self._limits.leave()
+
+        try:
+            raw, latency_s = await _retrying(self._may_pass).wraps(attempt)()
+        except Passing as failure:
+            raise self._given_up(failure, failed) from None
+        except Fatal as failure:
+            raise self._stop(failure.sentence) from None
+        self._failed_in_a_row, self._answered = 0, True
+        usage = usage_of(raw)
+        answer = answer_of(raw, failed_attempts=failed, latency_s=latency_s)
+        cost = self._prices.cost(request.model, Usage(**usage))
+        remembered = Remembered(
+            key=request.key,
+            task=request.task,
+            model=request.model,
+            raw=raw,
+            model_version=answer.model_version,
+            failed_attempts=failed,
+            latency_s=latency_s,
+            cost_usd=cost,
+            **usage,
+        )
+        try:
+            self._spent = await self._memory.keep(remembered)
+        except OSError as error:
+            raise self._stop(str(error)) from None
+        self._count("made")
+        return answer
+
+    async def _once(self, request: ChatRequest) -> tuple[str, float]:
+        """One attempt, in a slot of the window: the raw response and its latency."""
+        if self.stopped:
+            raise Fatal(self.stopped)
+        if self._config.max_cost_usd is not None and self._spent >= self._config.max_cost_usd:
+            raise NoAnswer(
+                "budget", f"{self._spent:.4f} US$ are spent, --max-cost-usd is {self._config.max_cost_usd:g}"
+            )
+        if self._endpoint is None:
+            self._endpoint = Endpoint(self._config)
+        began = time.monotonic()
+        try:
+            raw, headers = await self._endpoint.complete(request)
+        except Passing as failure:
+            if failure.pushes_back:
+                self._limits.pushed_back(began, failure.retry_after_s)
+            raise
+        self._limits.succeeded()
+        _heed(headers, self._limits)
+        return raw, time.monotonic() - began
+
+    def _may_pass(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Unreachable) and not self._answered:
+            return state.attempt_number < _FIRST_ATTEMPTS
+        return isinstance(error, Passing)
+
+    def _given_up(self, failure: Passing, attempts: int) -> NoAnswer:
+        self._failed_in_a_row += 1
+        told = f"{failure.detail} (the last of {attempts} attempts)"
+        if isinstance(failure, Unreachable) and not self._answered:
+            return self._stop(f"no endpoint at {self._config.base_url or 'its usual address'}: {told}")
+        if self._failed_in_a_row >= _FAILED_IN_A_ROW:
+            return self._stop(f"the endpoint keeps failing: {told}")
+        return NoAnswer("endpoint_failed", told)
+
+    def _stop(self, sentence: str) -> NoAnswer:
+        self.stopped = self.stopped or sentence
+        return NoAnswer("stopped", self.stopped)
+
+    def _count(self, what: str) -> None:
+        if self._counts:
+            self._counts.add(what)
 
 
-_c = {}
+def answer_of(raw: str, *, failed_attempts: int = 0, latency_s: float = 0.0, from_memory: bool = False) -> Answer:
+    """The answer in a response body. A body without choices is an answer too: an empty one."""
+    body = json.loads(raw)
+    choice = (body.get("choices") or [{}])[0]
+    message = choice.get("message") or {}
+    return Answer(
+        content=message.get("content"),
+        refusal=message.get("refusal"),
+        finish_reason=choice.get("finish_reason") or "none",
+        usage=Usage(**usage_of(raw)),
+        model_version=str(body.get("model") or "unknown"),
+        failed_attempts=failed_attempts,
+        latency_s=latency_s,
+        from_memory=from_memory,
+    )
 
 
-def open_chat(config):
-    return _c.setdefault(config, None) or _c.__setitem__(config, Chat()) or _c[config]
+def _retrying(may_pass: Any) -> tenacity.AsyncRetrying:
+    """Retries in one place: jittered, bounded in number and in time, only for what can pass."""
+    return tenacity.AsyncRetrying(
+        retry=may_pass,
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
+        stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_after_delay(LONGEST_S),
+        reraise=True,
+    )
+
+
+def _share(cap: int | None, config: ChatConfig) -> float | None:
+    return None if cap is None else cap / config.processes
+
+
+def _expected_tokens(request: ChatRequest) -> float:
+    """Roughly, for the cap a minute: four characters a token, and an answer of 200."""
+    return sum(len(message.content) for message in request.messages) / 4 + 200
+
+
+def _heed(headers: Mapping[str, str], limits: Limits) -> None:
+    for kind in ("requests", "tokens"):
+        remaining, reset = headers.get(f"x-ratelimit-remaining-{kind}"), headers.get(f"x-ratelimit-reset-{kind}")
+        if remaining is not None and reset is not None and remaining.isdigit():
+            limits.told(float(remaining), _seconds(reset))
+
+
+def _seconds(text: str) -> float:
+    """OpenAI's way to write a time: `1s`, `6m0s`, `20ms`."""
+    units = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
+    total, number = 0.0, ""
+    rest = text.strip()
+    while rest:
+        if rest[0].isdigit() or rest[0] == ".":
+            number, rest = number + rest[0], rest[1:]
+            continue
+        unit = "ms" if rest.startswith("ms") else rest[0]
+        try:
+            total += float(number) * units[unit]
+        except (ValueError, KeyError):
+            return 0.0
+        number, rest = "", rest[len(unit) :]
+    return total

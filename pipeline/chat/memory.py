@@ -1,0 +1,249 @@
+"""Remembers every answer, durably, before anything downstream sees it: SQLite on a machine, PostgreSQL for many.
+
+One thread a process owns the connection. It takes whatever questions and answers have gathered while it was busy, serves them in
+one transaction, and wakes the waiting coroutines once. So an answer costs a share of one commit (an fsync with SQLite), not a
+commit of its own, and several processes can share a store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pipeline.errors import UsageError
+
+FORMAT = "inf-ir answers 1"
+
+_metadata = sa.MetaData()
+_format = sa.Table("infir_format", _metadata, sa.Column("format", sa.Text, primary_key=True))
+answers = sa.Table(
+    "infir_answers",
+    _metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("raw", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False),
+    sa.Column("completion_tokens", sa.BigInteger, nullable=False),
+    sa.Column("reasoning_tokens", sa.BigInteger, nullable=False),
+    sa.Column("failed_attempts", sa.Integer, nullable=False),
+    sa.Column("latency_s", sa.Float, nullable=False),
+    sa.Column("cost_usd", sa.Float),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Text, nullable=False),
+)
+spend = sa.Table(
+    "infir_spend",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("usd", sa.Float, nullable=False),
+)
+
+_MOST = 500  # keys or rows a statement: within SQLite's bound on parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An answer as the endpoint gave it (`raw`, the response body) and what it took. cost_usd: None where unknown."""
+
+    key: str
+    task: str
+    model: str
+    raw: str
+    model_version: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    failed_attempts: int
+    latency_s: float
+    cost_usd: float | None
+    mode: str = "online"
+    created_at: str = ""
+
+
+@dataclass(slots=True)
+class _Look:
+    key: str
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Remembered | None]
+
+
+@dataclass(slots=True)
+class _Keep:
+    answer: Remembered
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[float]
+
+
+class Memory:
+    """The store as coroutines see it. A store that can't be used is a UsageError when it is opened."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        self._jobs: SimpleQueue[_Look | _Keep | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="memory", daemon=True)
+        self._thread.start()
+
+    async def look(self, key: str) -> Remembered | None:
+        """The answer to a request, if it is there. Raises OSError where the store fails."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Remembered | None] = loop.create_future()
+        self._jobs.put(_Look(key, loop, future))
+        return await future
+
+    async def keep(self, answer: Remembered) -> float:
+        """Returns when the answer is durable: what has been spent over the whole store, other processes included.
+
+        Raises OSError where the store fails, a full disk for one.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[float] = loop.create_future()
+        self._jobs.put(_Keep(answer, loop, future))
+        return await future
+
+    def spent_usd(self) -> float:
+        """What was spent over the whole store, as far as prices are known."""
+        with self._engine.connect() as connection:
+            return float(connection.execute(sa.select(spend.c.usd)).scalar_one())
+
+    def close(self) -> None:
+        """Serve what waits, then close."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._engine.dispose()
+
+    def _serve(self) -> None:
+        open_ = True
+        while open_:
+            jobs = [self._jobs.get()]
+            while not self._jobs.empty():
+                jobs.append(self._jobs.get())
+            open_ = None not in jobs
+            todo = [job for job in jobs if job is not None]
+            if not todo:
+                continue
+            try:
+                found, spent = self._transact(todo)
+            except sa.exc.SQLAlchemyError as error:
+                _wake(todo, {}, 0.0, OSError(f"the store of answers failed: {_first_line(error)}"))
+            else:
+                _wake(todo, found, spent, None)
+
+    def _transact(self, jobs: Sequence[_Look | _Keep]) -> tuple[dict[str, Remembered], float]:
+        keys = [job.key for job in jobs if isinstance(job, _Look)]
+        rows = [asdict(job.answer) for job in jobs if isinstance(job, _Keep)]
+        found: dict[str, Remembered] = {}
+        spent = 0.0
+        with self._engine.begin() as connection:
+            for start in range(0, len(keys), _MOST):
+                chosen = sa.select(answers).where(answers.c.key.in_(keys[start : start + _MOST]))
+                found |= {row.key: Remembered(*row) for row in connection.execute(chosen)}
+            if rows:
+                now = datetime.now(UTC).isoformat(timespec="milliseconds")
+                connection.execute(insert_new(self._engine), [row | {"created_at": now} for row in rows])
+                paid = sum(row["cost_usd"] or 0.0 for row in rows)
+                connection.execute(sa.update(spend).values(usd=spend.c.usd + paid))
+                spent = float(connection.execute(sa.select(spend.c.usd)).scalar_one())
+        return found, spent
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Open a store, making it where there is none. A damaged or foreign one is refused and never written to."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise UsageError(f"--store: {url!r} is not a store; expected sqlite:///FILE or postgresql://…") from error
+    shown = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() == "postgresql":
+        engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=2)
+    elif parsed.get_backend_name() == "sqlite":
+        engine = sa.create_engine(parsed, connect_args={"timeout": 60, "check_same_thread": False})
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+    else:
+        raise UsageError(f"--store: {shown} is not a store that we know; expected sqlite:///FILE or postgresql://…")
+    try:
+        _check_format(engine, shown)
+    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
+        raise UsageError(
+            f"--store: can't use {shown}: {_first_line(error)}. It was left as it is; name another, or mend this one."
+        ) from error
+    return engine
+
+
+def insert_new(engine: sa.Engine) -> sa.Insert:
+    """An insert that keeps the answer that is there: two processes may have asked the same."""
+    dialect: Any = postgresql if engine.dialect.name == "postgresql" else sqlite
+    insert: sa.Insert = dialect.insert(answers).on_conflict_do_nothing(index_elements=["key"])
+    return insert
+
+
+def _check_format(engine: sa.Engine, shown: str) -> None:
+    tables = set(sa.inspect(engine).get_table_names())
+    foreign = tables - set(_metadata.tables)
+    if tables and "infir_format" not in tables and (engine.dialect.name == "sqlite" or foreign & {answers.name}):
+        raise UsageError(f"--store: {shown} is another program's database; it was left as it is. Name another file.")
+    _metadata.create_all(engine)
+    with engine.begin() as connection:
+        found = connection.execute(sa.select(_format.c.format)).scalars().all()
+        if not found:
+            connection.execute(sa.insert(_format).values(format=FORMAT))
+            connection.execute(sa.insert(spend).values(id=1, usd=0.0))
+        elif list(found) != [FORMAT]:
+            raise UsageError(
+                f"--store: {shown} holds {found[0]!r}, this version reads {FORMAT!r}; it was left as it is."
+            )
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    # FULL: an answer that was paid for survives a power cut, not only a crash of ours. Commits are shared, so it is cheap.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _wake(jobs: Sequence[_Look | _Keep], found: dict[str, Remembered], spent: float, error: OSError | None) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Look | _Keep]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.loop, []).append(job)
+
+    def settle(mine: list[_Look | _Keep]) -> None:
+        for job in mine:
+            if job.future.done():
+                continue
+            if error:
+                job.future.set_exception(error)
+            elif isinstance(job, _Look):
+                job.future.set_result(found.get(job.key))
+            else:
+                job.future.set_result(spent)
+
+    for loop, mine in by_loop.items():
+        loop.call_soon_threadsafe(settle, mine)
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "orig", None) or error
+    return " ".join(str(cause).split())[:200]
+
+
+def usage_of(raw: str) -> dict[str, int]:
+    """The four token counts of a response body; what an endpoint leaves out is 0."""
+    usage = json.loads(raw).get("usage") or {}
+    prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    return {
+        "prompt_tokens": int(usage.get("prompt_tokens") or 0),
+        "cached_tokens": int(prompt.get("cached_tokens") or 0),
+        "completion_tokens": int(usage.get("completion_tokens") or 0),
+        "reasoning_tokens": int(completion.get("reasoning_tokens") or 0),
+    }

@@ -1,0 +1,1 @@
+"""Local stand-ins for services, as strict as the real ones."""
