@@ -38,7 +38,11 @@ GENERIC: Final = frozenset(
     salary say season see show sign signs similar size small someone start starts stay stop stand stands steps symptom
     symptoms synonym synonyms take takes tall tell term terms thing things time times today top total town turn two type
     types typical typically typically understand usually value wage want way ways weather weigh week weight well went
-    wide word words work worth year years zip code much cast mostly used
+    wide word words work worth year years zip code much cast mostly used active affect affects anything away
+    benefit benefits biology birthday body born came consist consists created daily eaten ever famous following found
+    founded four function home involved key kids law laws life math medical medicine microbiology military money movie
+    must nationality parts passed physical popular prescribed quicker quizlet recently recorded role sang science
+    significance sings soon source started statistics state telephone temp treat twenty usa web wrote
     """.split()
 )
 

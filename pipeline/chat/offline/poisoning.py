@@ -9,7 +9,7 @@ from pipeline.chat.offline.chance import Chance
 from pipeline.chat.offline.edits import EDITS, Task
 from pipeline.chat.offline.instructing import CannotAnswer, opposite, say, wording_for
 from pipeline.chat.offline.terms import alternatives, replace_terms
-from pipeline.chat.offline.variation import distinct
+from pipeline.chat.offline.variation import distinct, variants
 from pipeline.measures import claims, satisfies
 from pipeline.measures.topicality import covered_terms, on_topic, stem, stems
 from pipeline.measures.wordings import wordings
@@ -31,10 +31,9 @@ def poison_instruction(query: str, passage: str, instruction: str, chance: Chanc
         return wrong.holds(text) and not claim.holds(text) and on_topic(query, text)
 
     edit = EDITS[wrong.dimension, wrong.pole]
-    for _ in range(3):
-        edited = distinct(edit(Task(passage, query, wrong, chance)), passage, right)
-        if edited is not None:
-            return negative, edited
+    edited = distinct((edit(Task(text, query, wrong, chance)) for text in variants(passage)), passage, right)
+    if edited is not None:
+        return negative, edited
     raise CannotAnswer(f"No edit of the passage has {wrong} and still answers the query.")
 
 
@@ -75,5 +74,5 @@ def _swapped(query: str, passage: str, instruction: str, swaps: dict[str, str]) 
     def right(text: str) -> bool:
         return satisfies(instruction, text) is not False and on_topic(other_query, text) and not on_topic(query, text)
 
-    other_passage = distinct(rewritten, passage, right)
+    other_passage = distinct(variants(rewritten), passage, right)
     return (other_query, other_passage) if other_passage is not None else None

@@ -21,6 +21,7 @@ _ENDINGS: Final = (
     (re.compile(r"(?:itis|osis|emia|aemia|oma|algia|pathy|plegia|rrhea|syndrome|disease|cancer|infection)s?$"), "medical"),
     (re.compile(r"(?:ine|ide|ium|ate|oxide|acid|gen|ol)$"), "chemical"),
     (re.compile(r"(?:ing)$"), "activity"),
+    (re.compile(r"(?:[^e]ed)$"), "participle"),
     (re.compile(r"(?:ologist|ist|ian|eer|ster|nurse|doctor|lawyer|officer|manager|actor|actress|singer)s?$"), "role"),
     (re.compile(r"(?:tion|sion|ment|ity|ness|ism|ance|ence|ship|dom|ology|ics|logy)s?$"), "abstract"),
     (re.compile(r"(?:ous|ive|al|ic|able|ible|ary|ful|less|ish)$"), "adjective"),
@@ -51,20 +52,22 @@ def _bank() -> dict[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=1)
 def _kinds() -> dict[str, str]:
-    known = {stem(word): kind for kind, words in _KNOWN.items() for word in words.split()}
-    return known | {stem(word): kind for kind, words in _bank().items() for word in words}
+    known = {word: kind for kind, words in _KNOWN.items() for word in words.split()}
+    return known | {word.lower(): kind for kind, words in _bank().items() for word in words}
 
 
 def kind_of(term: str, passage: str) -> str:
-    """The broad class of a term: known words first, then a capital in mid-sentence, then the ending."""
-    known = _kinds().get(stem(term))
+    """The broad class of a term: known words first, then the ending, then a word always capital."""
+    lower = term.lower()
+    known = _kinds().get(lower) or _kinds().get(lower.removesuffix("s"))
     if known:
         return known
-    if re.search(rf"[a-z,] {re.escape(term.capitalize())}\b", passage) and len(term) > 2:
-        return "place" if re.search(rf"\b(?:in|at|from|to|near) {re.escape(term.capitalize())}\b", passage) else "person"
     for ending, kind in _ENDINGS:
-        if ending.search(term.lower()):
+        if ending.search(lower):
             return kind
+    name = re.escape(term.capitalize())
+    if len(term) > 2 and not re.search(rf"\b{re.escape(lower)}", passage) and re.search(rf"[a-z,] {name}\b", passage):
+        return "place" if re.search(rf"\b(?:in|at|near|of) {name}\b", passage) else "person"
     return "thing"
 
 

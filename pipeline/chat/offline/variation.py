@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from pipeline.measures.text import sentences
@@ -82,13 +82,13 @@ def variants(text: str) -> Iterator[str]:
         yield " ".join(parts[1:])
 
 
-def distinct(text: str, original: str, keeps: Callable[[str], bool]) -> str | None:
-    """The nearest variant of `text` that is no near-duplicate of `original` and that `keeps` accepts.
+def distinct(candidates: Iterable[str], original: str, keeps: Callable[[str], bool]) -> str | None:
+    """The first candidate that is no near-duplicate of `original` and that `keeps` accepts.
 
-    Where no variant is far enough, the farthest that is accepted and not equal; None where none is.
+    Where none is far enough, the farthest that is accepted and not equal; None where none is.
     """
     best: tuple[float, str] | None = None
-    for variant in variants(text):
+    for variant in candidates:
         if not keeps(variant):
             continue
         close = similarity(variant, original)

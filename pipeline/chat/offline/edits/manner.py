@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pipeline.chat.offline.edits.task import Task, closed, continued, fill, framed, opened, tidy, without_sentences
+from pipeline.chat.offline.edits.task import Task, closed, continued, fill, framed, opened, tidy, unmarked, without_sentences
 from pipeline.measures.text import ATTRIBUTION, HEDGE, attributions, questions, sentences, word_count
 
 _QUESTIONS: Final = (
@@ -102,13 +102,14 @@ def hedge(task: Task) -> str:
 def assert_firmly(task: Task) -> str:
     """May, might and could become will, the cautious adverbs go."""
     text = re.sub(r"\b(?:may|[Mm]ight|[Cc]ould)\b", lambda m: "Will" if m.group()[0].isupper() else "will", task.passage)
+    text = re.sub(rf"((?:^|[.!?] ){HEDGE.pattern},? )([a-z])", lambda m: f"{m[1]}{m[2].upper()}", text)
     text = tidy(HEDGE.sub("", text))
     return framed("", opened(text), fill(task, _FIRM_CLOSINGS))
 
 
 def attribute(task: Task) -> str:
     """The passage laid in the mouth of one source, and backed by another."""
-    return framed("", f"According to {task.chance.pick(_SOURCES)}, {continued(task.passage)}", fill(task, _FURTHER_SOURCES))
+    return framed("", f"According to {task.chance.pick(_SOURCES)}, {continued(unmarked(task.passage))}", fill(task, _FURTHER_SOURCES))
 
 
 def drop_attribution(task: Task) -> str:

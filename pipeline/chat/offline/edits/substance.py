@@ -53,6 +53,7 @@ _NO_YEAR: Final = (
     (re.compile(rf",?\s*{YEAR.pattern}\s*[-–]\s*{YEAR.pattern}"), ""),
     (re.compile(rf"\b(?:[Bb]etween|[Ff]rom) {YEAR.pattern} (?:and|to|until) {YEAR.pattern}"), "over many years"),
     (re.compile(rf"(?<=\d), {YEAR.pattern},?"), ""),
+    (re.compile(rf"\b((?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*)\.?,? {YEAR.pattern},?"), r"\1"),
     (re.compile(rf"\bIn(?: early| late| mid)?[ -]{YEAR.pattern}"), "At that time"),
     (re.compile(rf"\bin(?: early| late| mid)?[ -]{YEAR.pattern}"), "at that time"),
     (re.compile(rf"\bSince {YEAR.pattern}"), "For a long time"),
@@ -63,7 +64,7 @@ _NO_YEAR: Final = (
 _NO_FIGURE: Final = (
     (re.compile(r"\(\s*[^()a-zA-Z]*\d[^()]{0,12}\)"), ""),
     (re.compile(r"(?:US|CA|AU)?[$£€]\s?\d[\d.,]*(?:\s?(?:million|billion|thousand|[kKmM]\b))?(?:\s?(?:-|–|to|and)\s?[$£€]?\d[\d.,]*(?:\s?(?:million|billion|thousand))?)?"), "a certain sum"),
-    (re.compile(r"\d[\d.,]*(?:\s?(?:-|–|to)\s?\d[\d.,]*)?\s?(?:%|percent\b|per cent\b)"), "a share"),
+    (re.compile(r"\d[\d.,]*(?:\s?(?:-|–|to)\s?\d[\d.,]*)?\s?(?:%|percent\b|per cent\b|¢)"), "a share"),
     (re.compile(r"\b(?:in|In) (?:the )?(?:early |late |mid-)?1?[0-9]{3}s?\b(?!,)"), "at that time"),
     (re.compile(r"\b\d{1,2}(?::\d\d)? ?(?:a\.?m\.?|p\.?m\.?|AM|PM)(?!\w)"), "a set hour"),
     (re.compile(r"\b\d+(?:st|nd|rd|th)\b"), "given"),

@@ -34,13 +34,15 @@ class Task:
         covered = [term for term in key_terms(self.query) if covers(found, term)]
         if not covered:
             return "the subject"
-        one = frozenset(covered[:1])
-        for match in _TOKEN.finditer(self.passage):
-            word = match.group()
-            if covers(stems(word), covered[0]):
-                starts = match.start() == 0 or self.passage[max(0, match.start() - 2) : match.start()] in {". ", "! ", "? "}
-                return word.lower() if starts and word.lower() in one else word
-        return covered[0]
+        places = [m for m in _TOKEN.finditer(self.passage) if covers(stems(m.group()), covered[0])]
+        words = [m.group() for m in places]
+        plain = [word for word in words if word.islower()]
+        if plain:
+            return plain[0]
+        inside = [m.group() for m in places if re.search(r"[a-z,] $", self.passage[max(0, m.start() - 2) : m.start()])]
+        if not inside:
+            return words[0].lower() if words else covered[0]
+        return inside[0].capitalize() if inside[0].isupper() and len(inside[0]) > 4 else inside[0]
 
     def still_answers(self, text: str) -> bool:
         """Whether a text is still on the query's topic, or no farther from it than the passage."""
@@ -71,13 +73,18 @@ def tidy(text: str) -> str:
     text = re.sub(r",(?:\s*,)+", ",", text)
     text = re.sub(r"(?:(?<=^)|(?<=[.!?] )|(?<=\n))[,;]\s*", "", text)
     text = re.sub(r",(?=[.;!?])", "", text)
-    text = re.sub(r"(?:(?<=[.!?] )|^)([a-z])(?=[a-z]+ )", lambda m: m[1].upper(), text.strip())
     return text.strip()
+
+
+def unmarked(passage: str) -> str:
+    """The passage without a list mark at its start, if it is no list: something is going to stand before it."""
+    return passage if "\n" in passage else re.sub(r"^\s*[-*•–]\s+", "", passage)
 
 
 def framed(before: str, passage: str, after: str) -> str:
     """The passage between an opening and a closing sentence. Lists keep their lines."""
     gap = "\n" if "\n" in passage else " "
+    passage = unmarked(passage)
     return gap.join(part for part in (before, closed(passage), after) if part)
 
 
