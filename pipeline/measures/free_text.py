@@ -9,8 +9,17 @@ from pipeline.measures.claim import Claim
 
 _SMALL_NUMBERS: Final = {
     word: n
-    for n, word in enumerate("one two three four five six seven eight nine ten".split(), start=1)
-} | {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "eighty": 80, "a hundred": 100, "one hundred": 100}
+    for n, word in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], start=1)
+} | {
+    "twenty": 20,
+    "thirty": 30,
+    "forty": 40,
+    "fifty": 50,
+    "sixty": 60,
+    "eighty": 80,
+    "a hundred": 100,
+    "one hundred": 100,
+}
 _N: Final = r"(?P<n>\d{1,4}|" + "|".join(sorted(_SMALL_NUMBERS, key=len, reverse=True)) + ")"
 # What is measured must be the passage itself: words "per" something, or of a title, are another matter.
 _WORDS: Final = r"[ -]words?\b(?! (?:per|each|long title|title|summary of)\b)(?:[^.;]{0,30}\b(?:per|each|a sentence|title|headline|heading)\b)?"
@@ -31,21 +40,52 @@ _SENTENCES_AT_MOST: Final = (
 )
 
 _FLAT: Final[tuple[tuple[str, str, str], ...]] = (
-    ("layout", "list", r"\b(?:as|in the form of|formatted as|presented as|laid out as|set out as) (?:a |an )?(?:short |simple |clear )?(?:bulleted|bullet[- ]point|numbered|itemi[sz]ed|point-by-point) lists?\b"),
+    (
+        "layout",
+        "list",
+        r"\b(?:as|in the form of|formatted as|presented as|laid out as|set out as) (?:a |an )?(?:short |simple |clear )?(?:bulleted|bullet[- ]point|numbered|itemi[sz]ed|point-by-point) lists?\b",
+    ),
     ("layout", "list", r"\b(?:use|using|in|with|as) (?:bullet points|bullets)\b"),
-    ("layout", "prose", r"\b(?:no|without(?: any)?|not as a|instead of a|rather than a) (?:bullet(?:ed)?(?:[- ]points?)?|bulleted lists?|numbered lists?|lists?)(?: or [\w ]{1,20})?(?=[.,;]|$)"),
-    ("figures", "none", r"\b(?:without|free of|contains? no|containing no|must not (?:contain|include|use)|should not (?:contain|include|use)|no) (?:any )?(?:numbers|digits|numerals|figures or numbers|numbers or figures|numerical figures)(?=[.,;]|$| in it\b| at all\b| anywhere\b)"),
-    ("questions", "none", r"\b(?:without|contains? no|containing no|must not (?:contain|include|use|ask)|no) (?:any )?(?:questions|question marks|rhetorical questions)(?=[.,;]|$)"),
-    ("quotation", "none", r"\b(?:without|contains? no|containing no|must not (?:contain|include|use)|no) (?:any )?(?:direct |verbatim )?(?:quotations|quotation marks)(?=[.,;]|$)"),
+    (
+        "layout",
+        "prose",
+        r"\b(?:no|without(?: any)?|not as a|instead of a|rather than a) (?:bullet(?:ed)?(?:[- ]points?)?|bulleted lists?|numbered lists?|lists?)(?: or [\w ]{1,20})?(?=[.,;]|$)",
+    ),
+    (
+        "figures",
+        "none",
+        r"\b(?:without|free of|contains? no|containing no|must not (?:contain|include|use)|should not (?:contain|include|use)|no) (?:any )?(?:numbers|digits|numerals|figures or numbers|numbers or figures|numerical figures)(?=[.,;]|$| in it\b| at all\b| anywhere\b)",
+    ),
+    (
+        "questions",
+        "none",
+        r"\b(?:without|contains? no|containing no|must not (?:contain|include|use|ask)|no) (?:any )?(?:questions|question marks|rhetorical questions)(?=[.,;]|$)",
+    ),
+    (
+        "quotation",
+        "none",
+        r"\b(?:without|contains? no|containing no|must not (?:contain|include|use)|no) (?:any )?(?:direct |verbatim )?(?:quotations|quotation marks)(?=[.,;]|$)",
+    ),
     ("contractions", "none_", r"\b(?:without|avoid(?:s|ing)?|contains? no|no) (?:any )?contractions(?=[.,;]|$)"),
-    ("parentheses", "none", r"\b(?:without|contains? no|no) (?:any )?(?:parentheses|parenthetical (?:remarks|asides))(?=[.,;]|$)"),
-    ("viewpoint", "first_person", r"\b(?:written|told|narrated|accounts?|stories|story) (?:entirely )?in the first person\b"),
+    (
+        "parentheses",
+        "none",
+        r"\b(?:without|contains? no|no) (?:any )?(?:parentheses|parenthetical (?:remarks|asides))(?=[.,;]|$)",
+    ),
+    (
+        "viewpoint",
+        "first_person",
+        r"\b(?:written|told|narrated|accounts?|stories|story) (?:entirely )?in the first person\b",
+    ),
     ("years", "none", r"\b(?:without|contains? no|no) (?:any )?(?:years|dates or years|years or dates)(?=[.,;]|$)"),
 )
 
 _POLE_NAMES: Final = {"none_": "formal"}
 
-_NEGATED: Final = re.compile(r"\b(?:not|n't|never|nor|no need|don't|doesn't|avoid|rather than|instead of|without being|regardless|whether)\b[^.;,]{0,25}$", re.IGNORECASE)
+_NEGATED: Final = re.compile(
+    r"\b(?:not|n't|never|nor|no need|don't|doesn't|avoid|rather than|instead of|without being|regardless|whether)\b[^.;,]{0,25}$",
+    re.IGNORECASE,
+)
 
 
 def _compile(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
@@ -59,7 +99,10 @@ _NUMBERED: Final = (
 )
 _PLAIN: Final = tuple((d, _POLE_NAMES.get(p, p), re.compile(x, re.IGNORECASE)) for d, p, x in _FLAT)
 # Cheap refusal: an instruction without any of these words has no claim.
-_ANY: Final = re.compile(r"words?\b|sentences?\b|bullet|\blists?\b|number|digit|numeral|figures|question|quotation|contraction|parenthe|first person|\byears|\bdates", re.IGNORECASE)
+_ANY: Final = re.compile(
+    r"words?\b|sentences?\b|bullet|\blists?\b|number|digit|numeral|figures|question|quotation|contraction|parenthe|first person|\byears|\bdates",
+    re.IGNORECASE,
+)
 
 
 def free_claims(instruction: str) -> tuple[Claim, ...]:

@@ -69,7 +69,9 @@ class Wordings:
         self._by_template: dict[str, Wording] = {}
         for dimension, poles in raw["dimensions"].items():
             if set(poles) != set(POLES[dimension]):
-                raise ValueError(f"wordings.yaml: {dimension} has the poles {sorted(poles)}, expected {POLES[dimension]}")
+                raise ValueError(
+                    f"wordings.yaml: {dimension} has the poles {sorted(poles)}, expected {POLES[dimension]}"
+                )
             for pole, by_group in poles.items():
                 for group in GROUPS:
                     for form in FORMS:

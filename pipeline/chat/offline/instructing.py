@@ -35,7 +35,9 @@ def positive_claim(dimension: str, query: str, passage: str, chance: Chance) -> 
         claim = Claim(dimension, pole)
         if claim.holds(passage):
             return claim
-    raise CannotAnswer(f"The passage lies between the poles of {dimension}: {Claim(dimension, pole).measured(passage)}.")
+    raise CannotAnswer(
+        f"The passage lies between the poles of {dimension}: {Claim(dimension, pole).measured(passage)}."
+    )
 
 
 def _length(passage: str, chance: Chance) -> Claim:
@@ -77,7 +79,9 @@ def wording_for(claim: Claim, group: str, form: str) -> Wording:
     try:
         return wordings().all[claim.dimension, claim.pole, group, form]
     except KeyError:
-        raise CannotAnswer(f"There is no wording of {claim.dimension}/{claim.pole} in group {group!r}, form {form!r}.") from None
+        raise CannotAnswer(
+            f"There is no wording of {claim.dimension}/{claim.pole} in group {group!r}, form {form!r}."
+        ) from None
 
 
 def say(claim: Claim, wording: Wording, persona: str | None, purpose: str | None) -> str:

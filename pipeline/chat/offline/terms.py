@@ -18,7 +18,10 @@ _ARTICLE: Final = re.compile(r"\b([Aa])n?(\s+)(?=(\w))")
 
 # Which kind an unknown word is, by its ending: first match wins.
 _ENDINGS: Final = (
-    (re.compile(r"(?:itis|osis|emia|aemia|oma|algia|pathy|plegia|rrhea|syndrome|disease|cancer|infection)s?$"), "medical"),
+    (
+        re.compile(r"(?:itis|osis|emia|aemia|oma|algia|pathy|plegia|rrhea|syndrome|disease|cancer|infection)s?$"),
+        "medical",
+    ),
     (re.compile(r"(?:ine|ide|ium|ate|oxide|acid|gen|ol)$"), "chemical"),
     (re.compile(r"(?:ing)$"), "activity"),
     (re.compile(r"(?:[^e]ed)$"), "participle"),
@@ -28,32 +31,20 @@ _ENDINGS: Final = (
     (re.compile(r"(?:tax|fee|loan|price|cost|credit|bank|salary|income|insurance|payment|bill)s?$"), "money"),
     (re.compile(r"(?:law|court|act|bill|license|contract|crime)s?$"), "law"),
 )
-_KNOWN: Final = {
-    "place": "florida texas california ohio georgia virginia york jersey carolina michigan illinois pennsylvania tennessee alabama kentucky arizona colorado "
-    "iowa kansas minnesota missouri wisconsin oklahoma indiana nevada utah hawaii canada mexico china india japan france germany italy spain england london paris "
-    "africa europe asia america usa city state county island river lake country town washington chicago",
-    "body": "heart liver lung blood brain bone skin knee foot feet hand eye ear nose tooth teeth hair neck back muscle spine hip bladder nerve",
-    "food": "bread rice chicken beef pork egg eggs milk cheese butter wine beer coffee tea sugar salt oil apple banana potato tomato bean beans meat fish cake corn",
-    "animal": "dog dogs cat cats horse bird birds snake spider spiders bee bees fly cow pig fish puppy kitten bear wolf lion tiger shark whale",
-    "plant": "tree trees flower flowers grass rose oak plant plants leaf seed seeds tulip",
-    "vehicle": "car cars truck bus train plane boat ship bike",
-    "building": "house home hotel school hospital church garage room roof store university college",
-    "device": "phone iphone computer tv laptop engine battery windows android excel software app website internet wifi router",
-    "chemical": "water oxygen hydrogen carbon iron gold silver copper zinc calcium vitamin protein",
-    "medical": "flu cold fever pain diabetes hiv ptsd stroke pregnancy pregnant surgery virus",
-}
 
 
 @lru_cache(maxsize=1)
-def _bank() -> dict[str, tuple[str, ...]]:
-    raw = yaml.safe_load((files("pipeline.chat.offline") / "wordbank.yaml").read_text(encoding="utf-8"))
-    return {kind: tuple(words) for kind, words in raw.items()}
+def _words() -> dict[str, dict[str, list[str]]]:
+    raw: dict[str, dict[str, list[str]]] = yaml.safe_load(
+        (files("pipeline.chat.offline") / "wordbank.yaml").read_text(encoding="utf-8")
+    )
+    return raw
 
 
 @lru_cache(maxsize=1)
 def _kinds() -> dict[str, str]:
-    known = {word: kind for kind, words in _KNOWN.items() for word in words.split()}
-    return known | {word.lower(): kind for kind, words in _bank().items() for word in words}
+    lists = [*_words()["known"].items(), *_words()["bank"].items()]
+    return {word.lower(): kind for kind, words in lists for word in words}
 
 
 def kind_of(term: str, passage: str) -> str:
@@ -71,9 +62,11 @@ def kind_of(term: str, passage: str) -> str:
     return "thing"
 
 
+@lru_cache(maxsize=1)
 def all_words() -> tuple[str, ...]:
     """Every common noun and adjective of the bank, in the file's order."""
-    return tuple(word for kind, words in _bank().items() if kind not in {"place", "person"} for word in words)
+    skipped = {"place", "person", "participle"}
+    return tuple(word for kind, words in _words()["bank"].items() if kind not in skipped for word in words)
 
 
 def alternatives(term: str, passage: str, chance: Chance) -> Iterator[str]:
@@ -82,7 +75,7 @@ def alternatives(term: str, passage: str, chance: Chance) -> Iterator[str]:
         for step in (7, 3, 12, 21, 35):
             yield str(int(term) + step)
         return
-    words = [word for word in chance.cycle(_bank()[kind_of(term, passage)]) if stem(word) != stem(term)]
+    words = [word for word in chance.cycle(_words()["bank"][kind_of(term, passage)]) if stem(word) != stem(term)]
     size = len(stem(term))
     yield from sorted(words, key=lambda word: max(0, size - len(stem(word))))
 

@@ -11,26 +11,26 @@ from pipeline.measures.text import sentences
 # Both sides mean the same in running text, need the same grammar around them, and have as many words each, so that
 # no measured length moves. Neither side is a word that any dimension counts.
 _SYNONYMS: Final = {
-    "also": "likewise", "however": "still", "therefore": "thus", "many": "numerous", "approximately": "roughly",
-    "because": "since", "although": "though", "while": "whereas", "usually": "normally", "often": "frequently",
+    "also": "likewise", "however": "still", "therefore": "thus", "approximately": "roughly",
+    "because": "since", "although": "though", "usually": "normally", "often": "frequently",
     "commonly": "widely", "generally": "broadly", "important": "significant", "large": "big", "small": "little",
     "begin": "start", "begins": "starts", "began": "started", "helps": "assists", "shows": "demonstrates",
     "buy": "purchase", "called": "termed", "recognized": "known", "located": "situated", "main": "chief",
-    "primary": "principal", "different": "distinct", "various": "diverse", "within": "inside", "through": "via",
-    "during": "throughout", "very": "quite", "only": "solely", "especially": "particularly",
+    "primary": "principal", "different": "distinct", "various": "diverse",     "during": "throughout", "very": "quite", "only": "solely", "especially": "particularly",
     "typically": "ordinarily", "largest": "biggest", "provide": "supply", "provides": "supplies",
     "provided": "supplied", "occurs": "happens", "occur": "happen", "whole": "entire", "until": "till", "upon": "on",
     "additional": "further", "common": "widespread", "quickly": "rapidly", "slowly": "gradually",
     "required": "demanded", "choose": "select", "build": "construct", "built": "constructed", "areas": "regions",
-    "part": "portion", "parts": "portions", "type": "kind", "types": "kinds", "amount": "quantity",
+    "amount": "quantity",
     "amounts": "quantities", "problem": "difficulty", "problems": "difficulties", "company": "firm",
     "job": "position", "jobs": "positions", "allow": "permit", "allows": "permits", "contains": "holds",
     "created": "formed", "sometimes": "occasionally", "almost": "nearly", "enough": "sufficient",
-    "several": "numerous", "easy": "simple", "simply": "merely", "difficult": "hard", "huge": "vast",
+    "easy": "simple", "simply": "merely", "difficult": "hard", "huge": "vast",
     "rich": "wealthy", "ill": "sick", "exactly": "precisely", "mostly": "mainly", "whether": "if",
     "instead": "rather", "usual": "normal", "typical": "ordinary", "entirely": "wholly", "always": "invariably",
 }  # fmt: skip
-_WORD: Final = re.compile(r"\b(?:" + "|".join(sorted(_SYNONYMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_WORD: Final = re.compile(r"\b(an? )?(" + "|".join(sorted(_SYNONYMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_VOWELS: Final = "aeiou"
 _SHINGLE_WORD: Final = re.compile(r"\w+")
 
 NEAR_DUPLICATE: Final = 0.8
@@ -52,8 +52,11 @@ def reworded(text: str) -> str:
     """The text with common words exchanged for others of the same meaning and number."""
 
     def swap(match: re.Match[str]) -> str:
-        new = _SYNONYMS[match.group().lower()]
-        return new.capitalize() if match.group()[0].isupper() else new
+        article, word = match[1] or "", match[2]
+        new = _SYNONYMS[word.lower()]
+        if article and (new[0] in _VOWELS) != (word[0].lower() in _VOWELS):
+            return match.group()
+        return article + (new.capitalize() if word[0].isupper() else new)
 
     return _WORD.sub(swap, text)
 

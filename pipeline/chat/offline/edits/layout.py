@@ -10,13 +10,23 @@ from pipeline.chat.offline.edits.task import Task, closed, opened, tidy
 from pipeline.measures.text import PARENTHESIS, sentences
 
 _MARK: Final = re.compile(r"^[ \t]*(?:[-*•–]|\(?\d{1,2}[.)]|[a-z]\))[ \t]+", re.MULTILINE)
-_HEADINGS: Final = ("{topic}, point by point:", "The main points on {topic}:", "What to know about {topic}:", "{topic} at a glance:")
+_HEADINGS: Final = (
+    "{topic}, point by point:",
+    "The main points on {topic}:",
+    "What to know about {topic}:",
+    "{topic} at a glance:",
+)
 _LAST_ITEMS: Final = (
     "These are the points that count for {topic}",
     "There is more to {topic} than these points",
     "The details of {topic} follow from these points",
 )
-_INNER: Final = ("the subject of this note", "more on this in a moment", "the point in question", "as the name is usually given")
+_INNER: Final = (
+    "the subject of this note",
+    "more on this in a moment",
+    "the point in question",
+    "as the name is usually given",
+)
 _OUTER: Final = (
     "(A longer account of {topic} would fill several pages.)",
     "(This is the short version of what there is to say about {topic}.)",

@@ -37,7 +37,9 @@ _CLAUSE: Final = re.compile(
     r"| (?=(?:and|but|because|while|which|although|whereas|when|where|so that)\b))\s*",
     re.IGNORECASE,
 )
-_SOFT: Final = re.compile(r",\s+| (?=(?:or|with|for|from|by|in|to|that|as|into|through|on|at|of|if|after|before|than)\s)", re.IGNORECASE)
+_SOFT: Final = re.compile(
+    r",\s+| (?=(?:or|with|for|from|by|in|to|that|as|into|through|on|at|of|if|after|before|than)\s)", re.IGNORECASE
+)
 _LEADING: Final = re.compile(r"^(?:and|but|or|so|because|while|although|whereas|so that|then)\s+", re.IGNORECASE)
 _RELATIVE: Final = re.compile(r"^(which|who|where|when)\s+", re.IGNORECASE)
 _RELATIVE_STARTS: Final = {"which": "This", "who": "They", "where": "There", "when": "Then"}
@@ -99,7 +101,9 @@ def lengthen(task: Task) -> str:
 
 def split_sentences(task: Task) -> str:
     """Short sentences: cut at clause ends, then at the middle of what is still long."""
-    parts = [_as_sentence(piece) for sentence in sentences(task.passage.replace("\n", " ")) for piece in _clauses(sentence)]
+    parts = [
+        _as_sentence(piece) for sentence in sentences(task.passage.replace("\n", " ")) for piece in _clauses(sentence)
+    ]
     parts = [part for part in parts if part]
     for _ in range(40):
         text = " ".join(parts)

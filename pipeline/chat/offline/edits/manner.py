@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pipeline.chat.offline.edits.task import Task, closed, continued, fill, framed, opened, tidy, unmarked, without_sentences
+from pipeline.chat.offline.edits.task import (
+    Task,
+    closed,
+    continued,
+    fill,
+    framed,
+    opened,
+    tidy,
+    unmarked,
+    without_sentences,
+)
 from pipeline.measures.text import ATTRIBUTION, HEDGE, attributions, questions, sentences, word_count
 
 _QUESTIONS: Final = (
@@ -21,7 +31,13 @@ _LAST_QUESTIONS: Final = (
     "And what follows from it?",
 )
 
-_SPEAKERS: Final = ("says one specialist", "a teacher of the subject explains", "as one expert puts it", "says a guide to the field", "a practitioner remarks")
+_SPEAKERS: Final = (
+    "says one specialist",
+    "a teacher of the subject explains",
+    "as one expert puts it",
+    "says a guide to the field",
+    "a practitioner remarks",
+)
 _SECOND_QUOTES: Final = (
     '"People should know more about {topic} than they do," the same voice adds.',
     '"There is nothing mysterious about {topic}," goes another comment.',
@@ -41,8 +57,18 @@ _CAUTIOUS_CLOSINGS: Final = (
     "Possibly there are exceptions, and some of this could turn out otherwise.",
     "Whether that holds everywhere is uncertain; it probably depends on the case.",
 )
-_BE: Final = {"is": "may be", "are": "may be", "was": "may have been", "were": "may have been", "will": "might", "has": "may have", "have": "may have"}
-_BE_PATTERN: Final = re.compile(r"(?<=[a-z] )(?:is|are|was|were|will)(?= (?!not\b|it\b|there\b|they\b|you\b|the\b)[a-z])")
+_BE: Final = {
+    "is": "may be",
+    "are": "may be",
+    "was": "may have been",
+    "were": "may have been",
+    "will": "might",
+    "has": "may have",
+    "have": "may have",
+}
+_BE_PATTERN: Final = re.compile(
+    r"(?<=[a-z] )(?:is|are|was|were|will)(?= (?!not\b|it\b|there\b|they\b|you\b|the\b)[a-z])"
+)
 _FIRM_CLOSINGS: Final = (
     "There is no doubt about it.",
     "This is certain and beyond dispute.",
@@ -50,7 +76,14 @@ _FIRM_CLOSINGS: Final = (
     "It is as simple and as definite as that.",
 )
 
-_SOURCES: Final = ("the national institute for the field", "a leading handbook", "the Journal of Applied Research", "Dr. Helen Marsh", "a report by the city's university", "the standard textbook")
+_SOURCES: Final = (
+    "the national institute for the field",
+    "a leading handbook",
+    "the Journal of Applied Research",
+    "Dr. Helen Marsh",
+    "a report by the city's university",
+    "the standard textbook",
+)
 _FURTHER_SOURCES: Final = (
     "A recent survey on {topic} says the same.",
     "Professor Alan Brook, who has studied {topic} for decades, said so in an interview.",
@@ -60,8 +93,13 @@ _FURTHER_SOURCES: Final = (
 _ACCORDING: Final = re.compile(r"\b[Aa]ccording to [^,.;()\n]{1,70}(?:, |(?=[.;)\n])|$)")
 _SAYS: Final = re.compile(r",? (?:he|she|they|[A-Z]\w+(?: [A-Z]\w+){0,2}) (?:says|said)\b(?! to\b)")
 _PLAIN: Final = {
-    "says": "has it", "said": "had it", "according to": "in line with", "as stated by": "as with", "as reported by": "as with", "in the words of": "in the manner of",
-}  # fmt: skip
+    "says": "has it",
+    "said": "had it",
+    "according to": "in line with",
+    "as stated by": "as with",
+    "as reported by": "as with",
+    "in the words of": "in the manner of",
+}
 
 
 def ask(task: Task) -> str:
@@ -101,7 +139,9 @@ def hedge(task: Task) -> str:
 
 def assert_firmly(task: Task) -> str:
     """May, might and could become will, the cautious adverbs go."""
-    text = re.sub(r"\b(?:may|[Mm]ight|[Cc]ould)\b", lambda m: "Will" if m.group()[0].isupper() else "will", task.passage)
+    text = re.sub(
+        r"\b(?:may|[Mm]ight|[Cc]ould)\b", lambda m: "Will" if m.group()[0].isupper() else "will", task.passage
+    )
     text = re.sub(rf"((?:^|[.!?] ){HEDGE.pattern},? )([a-z])", lambda m: f"{m[1]}{m[2].upper()}", text)
     text = tidy(HEDGE.sub("", text))
     return framed("", opened(text), fill(task, _FIRM_CLOSINGS))
@@ -109,7 +149,11 @@ def assert_firmly(task: Task) -> str:
 
 def attribute(task: Task) -> str:
     """The passage laid in the mouth of one source, and backed by another."""
-    return framed("", f"According to {task.chance.pick(_SOURCES)}, {continued(unmarked(task.passage))}", fill(task, _FURTHER_SOURCES))
+    return framed(
+        "",
+        f"According to {task.chance.pick(_SOURCES)}, {continued(unmarked(task.passage))}",
+        fill(task, _FURTHER_SOURCES),
+    )
 
 
 def drop_attribution(task: Task) -> str:

@@ -43,7 +43,10 @@ _EXAMPLE_CLOSINGS: Final = (
     "For example, a student meets it in the first week, and a visitor, for instance, on the first day.",
 )
 _MENTIONS: Final = (
-    ("In this connection, {term} is also worth a thought.", "Those who know {term} will see the link to {topic} at once."),
+    (
+        "In this connection, {term} is also worth a thought.",
+        "Those who know {term} will see the link to {topic} at once.",
+    ),
     ("There is a link between {topic} and {term}.", "Seen that way, {term} belongs to the same picture."),
     ("Many people think of {term} when they hear of {topic}.", "What {term} has to do with it is soon told."),
 )
@@ -54,6 +57,8 @@ _NO_YEAR: Final = (
     (re.compile(rf"\b(?:[Bb]etween|[Ff]rom) {YEAR.pattern} (?:and|to|until) {YEAR.pattern}"), "over many years"),
     (re.compile(rf"(?<=\d), {YEAR.pattern},?"), ""),
     (re.compile(rf"\b((?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*)\.?,? {YEAR.pattern},?"), r"\1"),
+    (re.compile(rf"\bAs of {YEAR.pattern}"), "At present"),
+    (re.compile(rf"\bas of {YEAR.pattern}"), "at present"),
     (re.compile(rf"\bIn(?: early| late| mid)?[ -]{YEAR.pattern}"), "At that time"),
     (re.compile(rf"\bin(?: early| late| mid)?[ -]{YEAR.pattern}"), "at that time"),
     (re.compile(rf"\bSince {YEAR.pattern}"), "For a long time"),
@@ -63,22 +68,39 @@ _NO_YEAR: Final = (
 )
 _NO_FIGURE: Final = (
     (re.compile(r"\(\s*[^()a-zA-Z]*\d[^()]{0,12}\)"), ""),
-    (re.compile(r"(?:US|CA|AU)?[$£€]\s?\d[\d.,]*(?:\s?(?:million|billion|thousand|[kKmM]\b))?(?:\s?(?:-|–|to|and)\s?[$£€]?\d[\d.,]*(?:\s?(?:million|billion|thousand))?)?"), "a certain sum"),
+    (
+        re.compile(
+            r"(?:US|CA|AU)?[$£€]\s?\d[\d.,]*(?:\s?(?:million|billion|thousand|[kKmM]\b))?(?:\s?(?:-|–|to|and)\s?[$£€]?\d[\d.,]*(?:\s?(?:million|billion|thousand))?)?"
+        ),
+        "a certain sum",
+    ),
     (re.compile(r"\d[\d.,]*(?:\s?(?:-|–|to)\s?\d[\d.,]*)?\s?(?:%|percent\b|per cent\b|¢)"), "a share"),
-    (re.compile(r"\b(?:in|In) (?:the )?(?:early |late |mid-)?1?[0-9]{3}s?\b(?!,)"), "at that time"),
     (re.compile(r"\b\d{1,2}(?::\d\d)? ?(?:a\.?m\.?|p\.?m\.?|AM|PM)(?!\w)"), "a set hour"),
     (re.compile(r"\b\d+(?:st|nd|rd|th)\b"), "given"),
     (re.compile(r"\b\d+(?:[.,]\d+)*(?:\s?(?:-|–|to|x|×|/)\s?\d+(?:[.,]\d+)*)+(?=\s+[a-z]+s\b)"), "several"),
     (re.compile(r"\b\d+(?:[.,]\d+)*(?=[ -][a-z]+s\b)"), "several"),
     (re.compile(r"(?<=[A-Za-z])[-]?\d+(?=[A-Za-z]*)"), ""),
-    (re.compile(r"\b\d+(?:[.,]\d+)*(?=[ -]?(?:°|degrees?|years?|ft|feet|inch|miles?|hours?|minutes?|mg|kg|lb|oz|ml|mm|cm|km|m)\b)"), "some "),
+    (
+        re.compile(
+            r"\b\d+(?:[.,]\d+)*(?=[ -]?(?:°|degrees?|years?|ft|feet|inch|miles?|hours?|minutes?|mg|kg|lb|oz|ml|mm|cm|km|m)\b)"
+        ),
+        "some ",
+    ),
     (re.compile(r"(?<![A-Za-z])\d+(?:[.,:/-]\d+)*"), "a number"),
     (re.compile(r"\d+"), ""),
 )
-_SUCH_AS: Final = re.compile(r"(?:,|\s)?\s(?:such as|e\.g\.?,?|for example|for instance)\b[^.;:()\n]*?(?=[.;:()\n]|, (?:and|which|but|while|is|are|can)\b|$)", re.IGNORECASE)
+_SUCH_AS: Final = re.compile(
+    r"(?:,|\s)?\s(?:such as|e\.g\.?,?|for example|for instance)\b[^.;:()\n]*?(?=[.;:()\n]|, (?:and|which|but|while|is|are|can)\b|$)",
+    re.IGNORECASE,
+)
 _EXAMPLE_WORDS: Final = (
     (re.compile(r"\(\s*(?:e\.g\.?|for example|for instance|such as)[^()]*\)", re.IGNORECASE), ""),
-    (re.compile(r"\b(?:for example|for instance|to illustrate|as an illustration|as an example|e\.g\.?),?\s*", re.IGNORECASE), ""),
+    (
+        re.compile(
+            r"\b(?:for example|for instance|to illustrate|as an illustration|as an example|e\.g\.?),?\s*", re.IGNORECASE
+        ),
+        "",
+    ),
     (re.compile(r"\bsuch as\b", re.IGNORECASE), "like"),
     (re.compile(r"\bexample(s?)\b"), r"case\1"),
     (re.compile(r"\bExample(s?)\b"), r"Case\1"),
@@ -96,7 +118,7 @@ def add_figures(task: Task) -> str:
 def drop_figures(task: Task) -> str:
     """Amounts, dates and measures put in words that carry no digit."""
     text = task.passage
-    for pattern, words in _NO_FIGURE:
+    for pattern, words in (*_NO_YEAR, *_NO_FIGURE):
         text = pattern.sub(words, text)
     return opened(tidy(text))
 

@@ -15,7 +15,9 @@ from pipeline.measures.topicality import STOPWORDS, covers, key_terms, on_topic,
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _SPACE_BEFORE: Final = re.compile(r" +(?=[,;:.!?)])")
 _ENDED: Final = re.compile(r"[.!?:][\"'”’)\]]*$")
-_LOWERED: Final = STOPWORDS | frozenset("many most several one two many it's there's this that these those".split())
+_LOWERED: Final = STOPWORDS | frozenset(
+    ["many", "most", "several", "one", "two", "many", "it's", "there's", "this", "that", "these", "those"]
+)
 
 
 @dataclass(frozen=True, slots=True)
