@@ -7,7 +7,7 @@ from typing import Final
 
 from pipeline.chat.offline.chance import Chance
 from pipeline.chat.offline.edits import EDITS, Task
-from pipeline.chat.offline.instructing import CannotAnswer, opposite, say, wording_for
+from pipeline.chat.offline.instructing import CannotAnswerError, opposite, say, wording_for
 from pipeline.chat.offline.terms import alternatives, replace_terms
 from pipeline.chat.offline.variation import distinct, variants
 from pipeline.measures import claims, satisfies
@@ -22,7 +22,7 @@ def poison_instruction(query: str, passage: str, instruction: str, chance: Chanc
     """(I-, P-1): the opposite demand in the same wording group and form, and the passage edited to meet it."""
     found = wordings().recognise(instruction)
     if found is None:
-        raise CannotAnswer("The instruction is not one of the rules' own wordings, so it has no known opposite.")
+        raise CannotAnswerError("The instruction is not one of the rules' own wordings, so it has no known opposite.")
     claim, wrong = found.claim, opposite(found.claim)
     wording = wording_for(wrong, found.wording.group, found.wording.form)
     negative = say(wrong, wording, found.slots.persona, found.slots.purpose)
@@ -34,7 +34,7 @@ def poison_instruction(query: str, passage: str, instruction: str, chance: Chanc
     edited = distinct((edit(Task(text, query, wrong, chance)) for text in variants(passage)), passage, right)
     if edited is not None:
         return negative, edited
-    raise CannotAnswer(f"No edit of the passage has {wrong} and still answers the query.")
+    raise CannotAnswerError(f"No edit of the passage has {wrong} and still answers the query.")
 
 
 def poison_query(query: str, passage: str, instruction: str, chance: Chance) -> tuple[str, str]:
@@ -44,7 +44,7 @@ def poison_query(query: str, passage: str, instruction: str, chance: Chance) -> 
     """
     covered = covered_terms(query, passage)
     if not covered:
-        raise CannotAnswer("None of the query's key terms stands in the passage, so there is nothing to replace.")
+        raise CannotAnswerError("None of the query's key terms stands in the passage, so there is nothing to replace.")
     asked = {stem(claim.term) for claim in claims(instruction) if claim.term}
     held = stems(passage) | stems(query) | asked
     swaps: dict[str, str] = {}
@@ -57,7 +57,7 @@ def poison_query(query: str, passage: str, instruction: str, chance: Chance) -> 
                 return made
         if tried:
             swaps[term] = tried[0]
-    raise CannotAnswer("No replacement of the query's terms moves it off the passage while the instruction holds.")
+    raise CannotAnswerError("No replacement of the query's terms moves it off the passage while the instruction holds.")
 
 
 def _is_new(word: str, held: frozenset[str] | set[str], swaps: dict[str, str]) -> bool:

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from importlib.resources import files
 from typing import Final
+
+import yaml
 
 from pipeline.measures.text import sentences
 
-# Both sides mean the same in running text, need the same grammar around them, and have as many words each, so that
-# no measured length moves. Neither side is a word that any dimension counts.
-_SYNONYMS: Final = {
-    "also": "likewise", "however": "still", "therefore": "thus", "approximately": "roughly",
-    "because": "since", "although": "though", "usually": "normally", "often": "frequently",
-    "commonly": "widely", "generally": "broadly", "important": "significant", "large": "big", "small": "little",
-    "begin": "start", "begins": "starts", "began": "started", "helps": "assists", "shows": "demonstrates",
-    "buy": "purchase", "called": "termed", "recognized": "known", "located": "situated", "main": "chief",
-    "primary": "principal", "different": "distinct", "various": "diverse",     "during": "throughout", "very": "quite", "only": "solely", "especially": "particularly",
-    "typically": "ordinarily", "largest": "biggest", "provide": "supply", "provides": "supplies",
-    "provided": "supplied", "occurs": "happens", "occur": "happen", "whole": "entire", "until": "till", "upon": "on",
-    "additional": "further", "common": "widespread", "quickly": "rapidly", "slowly": "gradually",
-    "required": "demanded", "choose": "select", "build": "construct", "built": "constructed", "areas": "regions",
-    "amount": "quantity",
-    "amounts": "quantities", "problem": "difficulty", "problems": "difficulties", "company": "firm",
-    "job": "position", "jobs": "positions", "allow": "permit", "allows": "permits", "contains": "holds",
-    "created": "formed", "sometimes": "occasionally", "almost": "nearly", "enough": "sufficient",
-    "easy": "simple", "simply": "merely", "difficult": "hard", "huge": "vast",
-    "rich": "wealthy", "ill": "sick", "exactly": "precisely", "mostly": "mainly", "whether": "if",
-    "instead": "rather", "usual": "normal", "typical": "ordinary", "entirely": "wholly", "always": "invariably",
-}  # fmt: skip
+_SYNONYMS: Final[dict[str, str]] = yaml.safe_load(
+    (files("pipeline.chat.offline") / "synonyms.yaml").read_text(encoding="utf-8")
+)
 _WORD: Final = re.compile(r"\b(an? )?(" + "|".join(sorted(_SYNONYMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
 _VOWELS: Final = "aeiou"
 _SHINGLE_WORD: Final = re.compile(r"\w+")

@@ -33,7 +33,8 @@ _FILLERS: Final = (
 )
 
 _CLAUSE: Final = re.compile(
-    r"\s*(?:[;:—–]|\.{3}| - |, (?=(?:and|but|or|so|while|which|who|where|because|although|though|since|as|when|if|with|including|then)\b)"
+    r"\s*(?:[;:—–]|\.{3}| - "
+    r"|, (?=(?:and|but|or|so|while|which|who|where|because|although|though|since|as|when|if|with|including|then)\b)"
     r"| (?=(?:and|but|because|while|which|although|whereas|when|where|so that)\b))\s*",
     re.IGNORECASE,
 )
@@ -45,8 +46,8 @@ _RELATIVE: Final = re.compile(r"^(which|who|where|when)\s+", re.IGNORECASE)
 _RELATIVE_STARTS: Final = {"which": "This", "who": "They", "where": "There", "when": "Then"}
 _JOINTS: Final = (", and ", "; moreover, ", ", whereas ", "; besides, ", ", and at the same time ")
 _LONG_TAIL: Final = (
-    ", which is what anyone who has gone into {topic} with some patience and an eye for its details will be able to confirm",
-    ", a point that those who deal with {topic} from day to day like to make when they are asked to explain it to others",
+    ", which is what anyone who has gone into {topic} with some patience and an eye for its details will confirm",
+    ", a point that those who deal with {topic} from day to day like to make when they explain it to others",
 )
 
 

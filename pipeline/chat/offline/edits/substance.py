@@ -38,7 +38,7 @@ _EXAMPLE_OPENINGS: Final = (
     "Cases such as this one show what {topic} amounts to.",
 )
 _EXAMPLE_CLOSINGS: Final = (
-    "For instance, a family in a small town deals with it in just this way, and a large firm, to give another example, does the same.",
+    "For instance, a family in a small town deals with it in just this way, and so, for example, does a large firm.",
     "An everyday example is what happens at home or at work, such as in the kitchen or the office.",
     "For example, a student meets it in the first week, and a visitor, for instance, on the first day.",
 )
@@ -82,7 +82,8 @@ _NO_FIGURE: Final = (
     (re.compile(r"(?<=[A-Za-z])[-]?\d+(?=[A-Za-z]*)"), ""),
     (
         re.compile(
-            r"\b\d+(?:[.,]\d+)*(?=[ -]?(?:°|degrees?|years?|ft|feet|inch|miles?|hours?|minutes?|mg|kg|lb|oz|ml|mm|cm|km|m)\b)"
+            r"\b\d+(?:[.,]\d+)*"
+            r"(?=[ -]?(?:°|degrees?|years?|ft|feet|inch|miles?|hours?|minutes?|mg|kg|lb|oz|ml|mm|cm|km|m)\b)"
         ),
         "some ",
     ),
@@ -90,7 +91,8 @@ _NO_FIGURE: Final = (
     (re.compile(r"\d+"), ""),
 )
 _SUCH_AS: Final = re.compile(
-    r"(?:,|\s)?\s(?:such as|e\.g\.?,?|for example|for instance)\b[^.;:()\n]*?(?=[.;:()\n]|, (?:and|which|but|while|is|are|can)\b|$)",
+    r"(?:,|\s)?\s(?:such as|e\.g\.?,?|for example|for instance)\b[^.;:()\n]*?"
+    r"(?=[.;:()\n]|, (?:and|which|but|while|is|are|can)\b|$)",
     re.IGNORECASE,
 )
 _EXAMPLE_WORDS: Final = (
