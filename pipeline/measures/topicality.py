@@ -29,6 +29,7 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+@lru_cache(maxsize=256)
 def stems(text: str) -> frozenset[str]:
     """The stems of all words of a text."""
     return frozenset(map(stem, _TOKEN.findall(text)))
@@ -48,8 +49,13 @@ def key_terms(query: str) -> tuple[str, ...]:
     return tuple(sorted(by_stem.values(), key=lambda word: (-len(stem(word)), word)))
 
 
+def same_term(word_stem: str, root: str) -> bool:
+    """Whether a word counts as the term: the same stem, or for terms of six letters the same first five."""
+    return word_stem == root or (len(root) >= 6 and word_stem.startswith(root[:5]))
+
+
 def covers(passage_stems: frozenset[str], term: str) -> bool:
-    """Whether the passage holds the term: its stem, or for longer words a stem with the same first five letters."""
+    """Whether the passage, given by its stems, holds the term."""
     root = stem(term)
     return root in passage_stems or (len(root) >= 6 and any(s.startswith(root[:5]) for s in passage_stems))
 

@@ -46,7 +46,7 @@ def poison_query(query: str, passage: str, instruction: str, chance: Chance) -> 
     if not covered:
         raise CannotAnswerError("None of the query's key terms stands in the passage, so there is nothing to replace.")
     asked = {stem(claim.term) for claim in claims(instruction) if claim.term}
-    held = stems(passage) | stems(query) | asked
+    held = {root[:5] for root in stems(passage) | stems(query) | asked}
     swaps: dict[str, str] = {}
     for term in covered:
         tried = [w for w in alternatives(term, passage, chance) if _is_new(w, held, swaps)]
@@ -60,9 +60,9 @@ def poison_query(query: str, passage: str, instruction: str, chance: Chance) -> 
     raise CannotAnswerError("No replacement of the query's terms moves it off the passage while the instruction holds.")
 
 
-def _is_new(word: str, held: frozenset[str] | set[str], swaps: dict[str, str]) -> bool:
-    root = stem(word)
-    return root not in {stem(w) for w in swaps.values()} and not any(s[:5] == root[:5] for s in held)
+def _is_new(word: str, held: set[str], swaps: dict[str, str]) -> bool:
+    # By the first five letters, as `covers` sees it.
+    return stem(word)[:5] not in held and word not in swaps.values()
 
 
 def _swapped(query: str, passage: str, instruction: str, swaps: dict[str, str]) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from typing import Final
 import yaml
 
 from pipeline.chat.offline.chance import Chance
-from pipeline.measures.topicality import STOPWORDS, stem, tokens
+from pipeline.measures.topicality import STOPWORDS, same_term, stem, tokens
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _ARTICLE: Final = re.compile(r"\b([Aa])n?(\s+)(?=(\w))")
@@ -80,24 +80,22 @@ def alternatives(term: str, passage: str, chance: Chance) -> Iterator[str]:
     yield from sorted(words, key=lambda word: max(0, size - len(stem(word))))
 
 
-def same_term(word_stem: str, root: str) -> bool:
-    """Whether a word counts as an occurrence of the term, as `topicality.covers` sees it."""
-    return word_stem == root or (len(root) >= 6 and word_stem.startswith(root[:5]))
-
-
 def replace_terms(text: str, swaps: Mapping[str, str]) -> str:
     """The text with every occurrence of each term, in any inflection, replaced by its swap in the same case and number.
 
     swaps: term -> replacement, single words. Articles before a replaced word follow its first letter.
     """
     roots = {stem(term): swap for term, swap in swaps.items()}
+    known: dict[str, str | None] = dict(roots)
     changed: set[int] = set()
     pieces: list[str] = []
     end = length = 0
     for match in _TOKEN.finditer(text):
         word = match.group()
         word_stem = stem(word)
-        swap = roots.get(word_stem) or next((s for root, s in roots.items() if same_term(word_stem, root)), None)
+        if word_stem not in known:
+            known[word_stem] = next((swap for root, swap in roots.items() if same_term(word_stem, root)), None)
+        swap = known[word_stem]
         if swap is None:
             continue
         new = _inflected_like(word, swap)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pipeline.chat.offline.chance import Chance
 from pipeline.measures.claim import Claim
 from pipeline.measures.text import sentences, word_count
-from pipeline.measures.topicality import STOPWORDS, covers, key_terms, on_topic, stems
+from pipeline.measures.topicality import STOPWORDS, covered_terms, on_topic, same_term, stem
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _SPACE_BEFORE: Final = re.compile(r" +(?=[,;:.!?)])")
@@ -32,23 +33,28 @@ class Task:
     @property
     def topic(self) -> str:
         """The query's most telling term that the passage holds, as the passage writes it in mid-sentence."""
-        found = stems(self.passage)
-        covered = [term for term in key_terms(self.query) if covers(found, term)]
-        if not covered:
-            return "the subject"
-        places = [m for m in _TOKEN.finditer(self.passage) if covers(stems(m.group()), covered[0])]
-        words = [m.group() for m in places]
-        plain = [word for word in words if word.islower()]
-        if plain:
-            return plain[0]
-        inside = [m.group() for m in places if re.search(r"[a-z,] $", self.passage[max(0, m.start() - 2) : m.start()])]
-        if not inside:
-            return words[0].lower() if words else covered[0]
-        return inside[0].capitalize() if inside[0].isupper() and len(inside[0]) > 4 else inside[0]
+        return _topic(self.query, self.passage)
 
     def still_answers(self, text: str) -> bool:
         """Whether a text is still on the query's topic, or no farther from it than the passage."""
         return on_topic(self.query, text) or not on_topic(self.query, self.passage)
+
+
+@lru_cache(maxsize=64)
+def _topic(query: str, passage: str) -> str:
+    covered = covered_terms(query, passage)
+    if not covered:
+        return "the subject"
+    root = stem(covered[0])
+    places = [m for m in _TOKEN.finditer(passage) if same_term(stem(m.group()), root)]
+    words = [m.group() for m in places]
+    plain = [word for word in words if word.islower()]
+    if plain:
+        return plain[0]
+    inside = [m.group() for m in places if re.search(r"[a-z,] $", passage[max(0, m.start() - 2) : m.start()])]
+    if not inside:
+        return words[0].lower() if words else covered[0]
+    return inside[0].capitalize() if inside[0].isupper() and len(inside[0]) > 4 else inside[0]
 
 
 def closed(text: str) -> str:
