@@ -44,7 +44,7 @@ def key_terms(query: str) -> tuple[str, ...]:
     """
     words = [word.lower() for word in tokens(query)]
     content = [word for word in words if word not in STOPWORDS] or words
-    specific = [word for word in content if word not in GENERIC] or content
+    specific = [word for word in content if word not in GENERIC and len(word) > 1] or content
     by_stem = {stem(word): word for word in reversed(specific)}
     return tuple(sorted(by_stem.values(), key=lambda word: (-len(stem(word)), word)))
 

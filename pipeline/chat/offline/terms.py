@@ -27,7 +27,7 @@ _ENDINGS: Final = (
     (re.compile(r"(?:[^e]ed)$"), "participle"),
     (re.compile(r"(?:ologist|ist|ian|eer|ster|nurse|doctor|lawyer|officer|manager|actor|actress|singer)s?$"), "role"),
     (re.compile(r"(?:tion|sion|ment|ity|ness|ism|ance|ence|ship|dom|ology|ics|logy)s?$"), "abstract"),
-    (re.compile(r"(?:ous|ive|al|ic|able|ible|ary|ful|less|ish)$"), "adjective"),
+    (re.compile(r"(?:est|ous|ive|al|ic|able|ible|ary|ful|less|ish)$"), "adjective"),
     (re.compile(r"(?:tax|fee|loan|price|cost|credit|bank|salary|income|insurance|payment|bill)s?$"), "money"),
     (re.compile(r"(?:law|court|act|bill|license|contract|crime)s?$"), "law"),
 )

@@ -35,7 +35,7 @@ _FILLERS: Final = (
 _CLAUSE: Final = re.compile(
     r"\s*(?:[;:—–]|\.{3}| - "
     r"|, (?=(?:and|but|or|so|while|which|who|where|because|although|though|since|as|when|if|with|including|then)\b)"
-    r"| (?=(?:and|but|because|while|which|although|whereas|when|where|so that)\b))\s*",
+    r"|(?<! in)(?<! of)(?<! to)(?<! for)(?<! by)(?<! on)(?<!with)(?<!from)(?<! at) (?=(?:and|but|because|while|which|although|whereas|when|where|so that)\b))\s*",
     re.IGNORECASE,
 )
 _SOFT: Final = re.compile(
