@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from pipeline.chat.offline.chance import Chance
 from pipeline.chat.offline.edits import EDITS, Task
+from pipeline.chat.offline.edits.task import unmarked
 from pipeline.chat.offline.instructing import CannotAnswerError, opposite, say, wording_for
 from pipeline.chat.offline.terms import alternatives, replace_terms
 from pipeline.chat.offline.variation import distinct, variants
@@ -16,6 +17,10 @@ from pipeline.measures.wordings import wordings
 
 _TRIES: Final = 8
 """Replacements tried for a term before the next term is replaced as well."""
+
+
+_LEAD_IN: Final = "The following lines are about {topic} and little else, and they keep to the essentials."
+"""Set before a P-2 that would otherwise be a near-duplicate of P+."""
 
 
 def poison_instruction(query: str, passage: str, instruction: str, chance: Chance) -> tuple[str, str]:
@@ -74,5 +79,7 @@ def _swapped(query: str, passage: str, instruction: str, swaps: dict[str, str]) 
     def right(text: str) -> bool:
         return satisfies(instruction, text) is not False and on_topic(other_query, text) and not on_topic(query, text)
 
-    other_passage = distinct(variants(rewritten), passage, right)
+    topic = next(iter(swaps.values()))
+    announced = f"{_LEAD_IN.format(topic=topic)}{chr(10) if chr(10) in rewritten else ' '}{unmarked(rewritten)}"
+    other_passage = distinct(chain(variants(rewritten), variants(announced)), passage, right)
     return (other_query, other_passage) if other_passage is not None else None

@@ -71,7 +71,7 @@ def all_words() -> tuple[str, ...]:
 
 def alternatives(term: str, passage: str, chance: Chance) -> Iterator[str]:
     """Terms of the same kind, in drawn order, the long ones first where the term is long."""
-    if term.isdigit():
+    if term.isdecimal():
         for step in (7, 3, 12, 21, 35):
             yield str(int(term) + step)
         return

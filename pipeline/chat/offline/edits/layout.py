@@ -6,10 +6,14 @@ import re
 from typing import Final
 
 from pipeline.chat.offline.edits.lengths import split_sentences
-from pipeline.chat.offline.edits.task import Task, closed, opened, tidy
+from pipeline.chat.offline.edits.task import Task, as_prose, closed, opened, tidy
 from pipeline.measures.text import PARENTHESIS, sentences
 
-_MARK: Final = re.compile(r"^[ \t]*(?:[-*•–]|\(?\d{1,2}[.)]|[a-z]\))[ \t]+", re.MULTILINE)
+_PROSE_CLOSINGS: Final = (
+    "Taken together, these points give a rounded picture of {topic}.",
+    "One thing leads to the next, and so the account of {topic} is complete.",
+    "All of this belongs to {topic}, and none of it should be looked at alone.",
+)
 _HEADINGS: Final = (
     "{topic}, point by point:",
     "The main points on {topic}:",
@@ -47,9 +51,8 @@ def to_list(task: Task) -> str:
 
 
 def to_prose(task: Task) -> str:
-    """The list's items as sentences of one paragraph."""
-    lines = (closed(_MARK.sub("", line).strip()) for line in task.passage.split("\n") if line.strip())
-    return tidy(" ".join(opened(line.replace(":.", ":")) for line in lines))
+    """The list's items in one paragraph, with a sentence that closes it."""
+    return f"{closed(as_prose(task.passage))} {task.chance.pick(_PROSE_CLOSINGS).format(topic=task.topic)}"
 
 
 def add_brackets(task: Task) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pipeline.chat.offline.edits.task import Task, closed, continued, opened
+from pipeline.chat.offline.edits.task import Task, as_prose, closed, continued, opened
 from pipeline.measures.claim import LONG_SENTENCES, SHORT_SENTENCES
 from pipeline.measures.text import WORD, mean_sentence_length, sentences, word_count
 from pipeline.measures.topicality import covers, key_terms, stems
@@ -35,7 +35,8 @@ _FILLERS: Final = (
 _CLAUSE: Final = re.compile(
     r"\s*(?:[;:—–]|\.{3}| - "
     r"|, (?=(?:and|but|or|so|while|which|who|where|because|although|though|since|as|when|if|with|including|then)\b)"
-    r"|(?<! in)(?<! of)(?<! to)(?<! for)(?<! by)(?<! on)(?<!with)(?<!from)(?<! at) (?=(?:and|but|because|while|which|although|whereas|when|where|so that)\b))\s*",
+    r"|(?<! (?:in|of|to|by|on|at))(?<!with)(?<!from)(?<! for)"
+    r" (?=(?:and|but|because|while|which|although|whereas|when|where|so that)\b))\s*",
     re.IGNORECASE,
 )
 _SOFT: Final = re.compile(
@@ -102,9 +103,7 @@ def lengthen(task: Task) -> str:
 
 def split_sentences(task: Task) -> str:
     """Short sentences: cut at clause ends, then at the middle of what is still long."""
-    parts = [
-        _as_sentence(piece) for sentence in sentences(task.passage.replace("\n", " ")) for piece in _clauses(sentence)
-    ]
+    parts = [_as_sentence(piece) for sentence in sentences(as_prose(task.passage)) for piece in _clauses(sentence)]
     parts = [part for part in parts if part]
     for _ in range(40):
         text = " ".join(parts)
@@ -148,7 +147,7 @@ def _as_sentence(piece: str) -> str:
 
 def join_sentences(task: Task) -> str:
     """Long sentences: neighbours joined until the mean is well over the bound."""
-    parts = sentences(task.passage.replace("\n", " "))
+    parts = sentences(as_prose(task.passage))
     joints = list(task.chance.cycle(_JOINTS))
     made: list[str] = []
     current = ""

@@ -15,6 +15,7 @@ from pipeline.measures.topicality import STOPWORDS, covered_terms, on_topic, sam
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _SPACE_BEFORE: Final = re.compile(r" +(?=[,;:.!?)])")
+LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•–]|\(?\d{1,2}[.)]|[a-z]\))[ \t]+", re.MULTILINE)
 _ENDED: Final = re.compile(r"[.!?:][\"'”’)\]]*$")
 _LOWERED: Final = STOPWORDS | frozenset(
     ["many", "most", "several", "one", "two", "many", "it's", "there's", "this", "that", "these", "those"]
@@ -108,6 +109,18 @@ def without_sentences(task: Task, unwanted: Callable[[str], bool], keep_share: f
         if rest and word_count(text) >= least and task.still_answers(text):
             parts = rest
     return " ".join(parts)
+
+
+def as_prose(passage: str) -> str:
+    """A list's lines as one paragraph: short items in a row, long ones as sentences. Prose stays as it is."""
+    if "\n" not in passage:
+        return passage
+    lines = [LIST_MARK.sub("", line).strip() for line in passage.split("\n") if line.strip()]
+    items = [line.rstrip(" .;,") for line in lines[1:]]
+    if items and max(map(word_count, items)) <= 8:
+        head = lines[0].rstrip(" :.")
+        return closed(f"{head}, namely {', '.join(continued(item) for item in items[:-1])} and {continued(items[-1])}")
+    return tidy(" ".join(opened(closed(line).replace(":.", ":")) for line in lines))
 
 
 def fill(task: Task, templates: Sequence[str], **slots: object) -> str:
