@@ -52,8 +52,9 @@ def _length(passage: str, chance: Chance) -> Claim:
 def _mention(query: str, passage: str, chance: Chance) -> Claim:
     asked = {stem(term) for term in key_terms(query)} | stems(query)
     if chance.below(2):
+        near = {root[:5] for root in asked}  # as `topicality.covers` sees it
         # Rather a word that the passage is about than one that slips in once.
-        words = [word for word in terms.content_words(passage) if stem(word) not in asked and word.isascii()]
+        words = [word for word in terms.content_words(passage) if stem(word)[:5] not in near and word.isascii()]
         frequent = [word for word in words if mentions(passage, word) >= 2] or words
         if frequent:
             return Claim("mention", "present", term=chance.pick(frequent).lower())

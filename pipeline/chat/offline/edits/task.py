@@ -11,14 +11,18 @@ from typing import Final
 from pipeline.chat.offline.chance import Chance
 from pipeline.measures.claim import Claim
 from pipeline.measures.text import sentences, word_count
-from pipeline.measures.topicality import STOPWORDS, covered_terms, on_topic, same_term, stem
+from pipeline.measures.topicality import covered_terms, on_topic, same_term, stem
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _SPACE_BEFORE: Final = re.compile(r" +(?=[,;:.!?)])")
 LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•–]|\(?\d{1,2}[.)]|[a-z]\))[ \t]+", re.MULTILINE)
 _ENDED: Final = re.compile(r"[.!?:][\"'”’)\]]*$")
-_LOWERED: Final = STOPWORDS | frozenset(
-    ["many", "most", "several", "one", "two", "many", "it's", "there's", "this", "that", "these", "those"]
+_LOWERED: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "the a an this that these those it its he she they his her their there in on at by for with from after before "
+        "because although since if when while as some many most all one each every both",
+    )
 )
 
 
@@ -70,7 +74,7 @@ def opened(text: str) -> str:
 
 
 def continued(text: str) -> str:
-    """A sentence fit to stand behind a comma: its first word in lower case where that is safe."""
+    """A sentence fit to stand behind a comma: its first word in lower case where it is surely no name or headline."""
     first = text.split(maxsplit=1)[0] if text.strip() else ""
     return text[:1].lower() + text[1:] if first.lower().strip(",") in _LOWERED and first != "I" else text
 
