@@ -27,6 +27,10 @@ class Sampling:
     max_completion_tokens: int | None = None
     reasoning_effort: str | None = None
 
+    def sent(self) -> dict[str, Any]:
+        """The settings that are sent."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
 
 @dataclass(frozen=True)
 class ChatRequest:
@@ -47,7 +51,6 @@ class ChatRequest:
     @cached_property
     def body(self) -> dict[str, Any]:
         """The request as `POST /chat/completions` takes it, with the schema as strict structured output."""
-        sampling = {name: value for name, value in asdict(self.sampling).items() if value is not None}
         return {
             "model": self.model,
             "messages": [{"role": m.role, "content": m.content} for m in self.messages],
@@ -55,7 +58,7 @@ class ChatRequest:
                 "type": "json_schema",
                 "json_schema": {"name": self.task, "strict": True, "schema": self.schema},
             },
-            **sampling,
+            **self.sampling.sent(),
         }
 
     @cached_property

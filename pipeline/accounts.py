@@ -1,0 +1,150 @@
+"""The books of a data set, kept from what is staged and nothing else: outcomes, reasons, tokens, versions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.chat.request import Usage
+from pipeline.records import DOCUMENT, QUERY_POSITIVE
+from pipeline.splits import Texts, duplicates_and_leaks, text_key
+from pipeline.staging import part_files
+
+Spending = tuple[str, str, str]
+"""outcome, task, model"""
+
+
+@dataclass(slots=True)
+class Accounts:
+    """What became of the seeds whose outcomes are staged.
+
+    gone: id -> (reason, detail) of tuples that passed the judge and that the data set as a whole rejects.
+    reasons: (outcome, stage, reason) -> seeds; usage: (outcome, task, model) -> tokens of every answer used;
+    calls: task -> how the answers of these outcomes came (made, from_memory, failed_attempts).
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    dimensions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    forms: Counter[tuple[str, str]] = field(default_factory=Counter)
+    versions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    usage: dict[Spending, Usage] = field(default_factory=dict)
+    gone: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def usage_where(self, outcome: str | None = None, task: str | None = None, model: str | None = None) -> Usage:
+        """The sum of the tokens, over all that match."""
+        total = Usage()
+        for (spent_for, spent_task, spent_model), usage in self.usage.items():
+            if outcome in (None, spent_for) and task in (None, spent_task) and model in (None, spent_model):
+                total = _sum(total, usage)
+        return total
+
+
+def keep_accounts(waves: Sequence[Path]) -> Accounts:
+    """Read the staged outcomes of the waves' folders. Memory: some 700 bytes an accepted row, for its texts' keys."""
+    accounts = Accounts()
+    texts: list[Texts] = []
+    for file in part_files(waves):
+        for row in pq.read_table(file, columns=list(_COLUMNS)).to_pylist():
+            if row["outcome"] == "accepted":
+                texts.append(_texts(row))
+    accounts.gone = duplicates_and_leaks(texts)
+    del texts
+    for file in part_files(waves):
+        for row in pq.read_table(file, columns=list(_BOOKED)).to_pylist():
+            _book(accounts, row)
+    return accounts
+
+
+_COLUMNS = (
+    "id",
+    "split",
+    "outcome",
+    QUERY_POSITIVE,
+    DOCUMENT,
+    "query_negative",
+    "hard_negative_document_1",
+    "hard_negative_document_2",
+)
+_BOOKED = (
+    "id",
+    "split",
+    "outcome",
+    "stage",
+    "reason",
+    "dimension",
+    "form",
+    "generator_version",
+    "judge_version",
+    "calls",
+)
+
+
+def _texts(row: Mapping[str, Any]) -> Texts:
+    source = (text_key(row[QUERY_POSITIVE]), text_key(row[DOCUMENT]))
+    passages = tuple(text_key(row[f"hard_negative_document_{i}"]) for i in (1, 2))
+    return row["id"], row["split"], source, (text_key(row["query_negative"]),), passages
+
+
+def _book(accounts: Accounts, row: Mapping[str, Any]) -> None:
+    outcome, stage, reason = row["outcome"], row["stage"], row["reason"]
+    if row["id"] in accounts.gone:
+        outcome, stage, reason = "rejected", "split", accounts.gone[row["id"]][0]
+    accounts.outcomes[outcome] += 1
+    accounts.dimensions[row["dimension"], outcome] += 1
+    accounts.forms[row["form"], outcome] += 1
+    if outcome == "accepted":
+        accounts.splits[row["split"]] += 1
+    else:
+        accounts.reasons[outcome, stage, reason] += 1
+    for role in ("generator", "judge"):
+        if version := row[f"{role}_version"]:
+            accounts.versions[role, version] += 1
+    for call in row["calls"]:
+        key = outcome, call["task"], call["model"]
+        usage = Usage(call["prompt_tokens"], call["cached_tokens"], call["completion_tokens"], call["reasoning_tokens"])
+        accounts.usage[key] = _sum(accounts.usage.get(key, Usage()), usage)
+
+
+def add_untouched(accounts: Accounts, seeds: int, reason: str) -> None:
+    """Account for seeds of waves that this run never came to."""
+    if seeds:
+        accounts.outcomes["deferred"] += seeds
+        accounts.reasons["deferred", "instruct", reason] += seeds
+
+
+def _sum(a: Usage, b: Usage) -> Usage:
+    return Usage(
+        a.prompt_tokens + b.prompt_tokens,
+        a.cached_tokens + b.cached_tokens,
+        a.completion_tokens + b.completion_tokens,
+        a.reasoning_tokens + b.reasoning_tokens,
+    )
+
+
+def count_calls(wave: Path) -> Counter[tuple[str, str]]:
+    """(task, made | from_memory | failed_attempts) -> n, of the outcomes of one wave just done."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for file in part_files([wave]):
+        for calls in pq.read_table(file, columns=["calls"]).column("calls").to_pylist():
+            for call in calls:
+                counts[call["task"], "from_memory" if call["from_memory"] else "made"] += 1
+                counts[call["task"], "failed_attempts"] += call["failed_attempts"]
+    return counts
+
+
+def count_deferred(wave: Path) -> dict[str, tuple[int, str]]:
+    """Reason -> seeds of a wave that wait for an answer, and the first detail."""
+    found: dict[str, tuple[int, str]] = {}
+    for file in part_files([wave]):
+        table = pq.read_table(file, columns=["reason", "detail"], filters=[("outcome", "==", "deferred")])
+        for row in table.to_pylist():
+            n, detail = found.get(row["reason"], (0, row["detail"]))
+            found[row["reason"]] = (n + 1, detail)
+    return found

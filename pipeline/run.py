@@ -1,0 +1,208 @@
+"""`python -m pipeline.run`: judged query-passage pairs in, a validated instruction-following data set out.
+
+read → clean and sample → draw dimension → synthesise I+ → poison I, poison Q → check → judge → split → shards, card, report
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+
+import pipeline.quiet  # noqa: F401, first of ours: before anything imports Beam
+from pipeline import manifest as manifests
+from pipeline import summary
+from pipeline.accounts import add_untouched, keep_accounts
+from pipeline.card import write_card
+from pipeline.chat.config import ChatConfig
+from pipeline.chat.money import Prices
+from pipeline.chat.request import Sampling
+from pipeline.cleaning import CleaningOptions, Selection, select_seeds
+from pipeline.curation import write_shards
+from pipeline.dimensions import Dimensions
+from pipeline.errors import UsageError
+from pipeline.options import Options, parse
+from pipeline.output import Output, open_output
+from pipeline.recipe import Recipe, Thresholds
+from pipeline.records import DEFERRALS, Seed
+from pipeline.shards import plan_shards, put_in_place
+from pipeline.sources import open_source
+from pipeline.splits import assign_splits
+from pipeline.staging import forget_other_waves, plan_waves
+from pipeline.tasks import load_tasks
+from pipeline.versions import code_hash
+from pipeline.working import Work, run_beam, work_through
+
+COMPLETE, FAILED, UNUSABLE, ENDED_EARLY = 0, 1, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parse(list(sys.argv[1:] if argv is None else argv))
+    try:
+        with open_output(options.output) as output:
+            return run(options, output, Console(stderr=True))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print(f"Stopped. What is answered is safe under {options.output}; the same command goes on.", file=sys.stderr)
+        return ENDED_EARLY
+    except OSError as error:
+        print(f"error: {error}. What is done is safe; the same command goes on.", file=sys.stderr)
+        return FAILED
+
+
+def run(options: Options, output: Output, console: Console) -> int:
+    """Read, curate in waves, write. Returns the exit status."""
+    began = time.monotonic()
+    recipe = make_recipe(options)
+    selection = read(options, console)
+    seeds = assign_splits(selection.seeds)
+    source = f"{selection.report.name}/{options.source_split}"
+    settings = {"recipe": recipe.fingerprint, "code": code_hash(), "source": source}
+    waves = plan_waves(seeds, options.wave_size, settings, output.waves)
+    inputs = hash_inputs(settings, seeds, options.num_shards)
+
+    before = manifests.read(output.manifest)
+    if before and is_complete(before, inputs, output):
+        print(f"{output.folder} is complete and intact: nothing to do.")
+        return COMPLETE
+
+    work = work_through(waves, recipe, source, options, chat_config(options, output), output, console)
+    staged = [wave.folder for wave in waves if wave.folder.is_dir()]
+    accounts = keep_accounts(staged)
+    add_untouched(accounts, sum(len(wave.seeds) for wave in waves if not wave.folder.is_dir()), "stopped")
+    shards = plan_shards(accounts.splits, accounts.outcomes["rejected"], options.num_shards)
+    with output.empty_scratch() as scratch:
+        run_beam(options, lambda pipeline: write_shards(pipeline, shards, staged, accounts.gone, scratch))
+        files = put_in_place(shards, scratch, output.folder)
+    made = manifests.build(
+        accounts=accounts,
+        recipe=recipe,
+        prices=Prices.load(options.price),
+        source=selection.report.as_manifest(),
+        files=files,
+        calls=work.calls,
+        arguments=arguments(options),
+        inputs=inputs,
+        run=figures(work, time.monotonic() - began),
+    )
+    manifests.write(made, output.manifest)
+    write_card(made, output.folder)
+    forget_other_waves(output.waves, waves)
+    summary.show(made, output.folder, Console())
+    return status(work)
+
+
+def make_recipe(options: Options) -> Recipe:
+    """What the command line asks for, as a value: prompts, schemas and dimensions are read here and nowhere later."""
+    return Recipe(
+        tasks=load_tasks(),
+        dimensions=Dimensions.load(),
+        generator=options.generator,
+        judge=options.judge,
+        generator_sampling=Sampling(options.temperature, options.max_completion_tokens, options.reasoning_effort),
+        judge_sampling=Sampling(
+            options.judge_temperature, options.max_completion_tokens, options.judge_reasoning_effort
+        ),
+        thresholds=Thresholds(options.relevant, options.irrelevant),
+    )
+
+
+def read(options: Options, console: Console) -> Selection:
+    """Read the source, clean and sample. A source without a usable pair is a UsageError."""
+    source = open_source(options.source, options.source_split, exclude_queries=options.exclude_queries)
+    with console.status("reading") as status:
+        return select_seeds(
+            source,
+            options.num_seeds,
+            options.seed,
+            CleaningOptions(),
+            progress=lambda what, done, total: status.update(f"{what}: {done:,}" + (f" of {total:,}" if total else "")),
+        )
+
+
+def chat_config(options: Options, output: Output) -> ChatConfig:
+    """How the models are reached, without any key."""
+    return ChatConfig(
+        base_url=options.base_url,
+        concurrency=options.concurrency,
+        processes=options.processes,
+        timeout_s=options.timeout,
+        rpm=options.rpm,
+        tpm=options.tpm,
+        store=options.store or f"sqlite:///{output.answers}",
+        max_cost_usd=options.max_cost_usd,
+        prices=options.price,
+        mode=options.mode,
+        live_folder=str(output.live),
+        offline_only=not options.needs_endpoint,
+    )
+
+
+def hash_inputs(settings: dict[str, Any], seeds: Sequence[Seed], num_shards: int) -> str:
+    """The hash of everything that decides the shards: equal inputs, equal bytes."""
+    digest = hashlib.sha256(json.dumps([settings, num_shards], sort_keys=True).encode())
+    for seed in sorted(seeds, key=lambda seed: seed.id):
+        digest.update(json.dumps(asdict(seed), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def is_complete(before: dict[str, Any], inputs: str, output: Output) -> bool:
+    """Whether an earlier run made the very data set that this one would make, and it still lies there whole."""
+    return (
+        before["inputs"] == inputs
+        and before["counts"]["deferred"] == 0
+        and output.card.is_file()
+        and manifests.files_are_intact(before, output.folder)
+    )
+
+
+def arguments(options: Options) -> dict[str, Any]:
+    """The command line as understood, for the manifest: no places of this machine, and no secrets."""
+    places = ("beam", "output", "source", "exclude_queries", "store", "base_url")
+    shown = {name: value for name, value in asdict(options).items() if name not in places}
+    return shown | {
+        "exclude_queries": len(options.exclude_queries),
+        "store": urlsplit(options.store).scheme if options.store else "sqlite",
+        "base_url": urlsplit(options.base_url).hostname if options.base_url else None,
+    }
+
+
+def figures(work: Work, seconds: float) -> dict[str, Any]:
+    """What varies from run to run."""
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        "curating_seconds": round(work.seconds, 2),
+        "waves": work.waves_done,
+        "seeds": work.seeds_done,
+        "seeds_per_second": round(work.seeds_done / work.seconds, 2) if work.seconds else None,
+    }
+
+
+def status(work: Work) -> int:
+    """The exit status that the seeds without an answer mean, with a sentence for each reason on stderr."""
+    for reason, (seeds, detail) in work.deferred.items():
+        print(f"{seeds:,} seeds wait ({DEFERRALS[reason]}): {detail}", file=sys.stderr)
+    if not work.deferred:
+        return COMPLETE
+    failed = {"stopped", "endpoint_failed"} & set(work.deferred)
+    ending = "Mend that, and the same command goes on" if failed else "The same command goes on"
+    print(f"{ending}; what is answered is safe and not paid for again.", file=sys.stderr)
+    return FAILED if failed else ENDED_EARLY
+
+
+if __name__ == "__main__":
+    from pipeline.run import main as imported  # not `__main__`'s classes: workers could not unpickle them
+
+    sys.exit(imported())

@@ -1,0 +1,52 @@
+"""Where seeds come from: the embedded sample, MS MARCO folders, QA-format files, data sets of the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from pipeline.sources.exclusions import Exclusions, read_exclusions
+from pipeline.sources.hub import open_hub
+from pipeline.sources.qa import SUFFIXES, QaFile
+from pipeline.sources.ranking import open_ranking
+from pipeline.sources.report import Progress, SourceError, SourceReport, summary_lines
+from pipeline.sources.source import LICENCE_SAMPLE, LICENCE_UNKNOWN, Judged, Source
+
+__all__ = [
+    "Exclusions",
+    "Judged",
+    "Progress",
+    "Source",
+    "SourceError",
+    "SourceReport",
+    "open_source",
+    "summary_lines",
+]
+
+SAMPLE = "sample"
+
+
+def open_source(source: str, split: str, exclude_queries: Sequence[str | Path] = ()) -> Source:
+    """Find the source: `sample`, a passage-ranking folder, a QA-format file, or `hf:REPO:CONFIG`.
+
+    exclude_queries: files of benchmark queries that no seed may hold; they are read at once.
+    Raises SourceError for what can be seen without reading the source: what is missing, and which splits there are.
+    """
+    exclusions = read_exclusions(exclude_queries)
+    if source.startswith("hf:"):
+        return open_hub(source, split, exclusions)
+    if source == SAMPLE:
+        return open_ranking(Path(str(files("pipeline") / "sample")), SAMPLE, split, exclusions, LICENCE_SAMPLE)
+    path = Path(source)
+    if path.is_dir():
+        return open_ranking(path, path.resolve().name, split, exclusions, LICENCE_UNKNOWN)
+    if not path.is_file():
+        raise SourceError(
+            f"--source {source}: there is no such file or folder. Give 'sample', a folder, a file or hf:REPO:CONFIG."
+        )
+    if not path.name.endswith(SUFFIXES):
+        raise SourceError(
+            f"--source {path.name}: a file must be one of {', '.join(SUFFIXES)}, in MS MARCO's QA format."
+        )
+    return QaFile(path, split, exclusions)

@@ -1,0 +1,83 @@
+"""Works through the waves of a run: each by one Beam pipeline, until every seed has ended or nothing more can be done now."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+from rich.console import Console
+
+from pipeline.accounts import count_calls, count_deferred
+from pipeline.chat.config import ChatConfig
+from pipeline.curation import curate
+from pipeline.live import read_counts
+from pipeline.options import Options
+from pipeline.output import Output
+from pipeline.progress import watching
+from pipeline.recipe import Recipe
+from pipeline.runners import make_runner
+from pipeline.staging import Wave
+
+
+@dataclass(slots=True)
+class Work:
+    """What this run did, apart from what the data set holds.
+
+    calls: (task, made | from_memory | failed_attempts) -> n; deferred: reason -> (seeds, the first detail).
+    """
+
+    waves_done: int = 0
+    seeds_done: int = 0
+    seconds: float = 0.0
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    deferred: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+
+def work_through(
+    waves: Sequence[Wave],
+    recipe: Recipe,
+    source: str,
+    options: Options,
+    chat: ChatConfig,
+    output: Output,
+    console: Console,
+) -> Work:
+    """Curate every wave that is not finished. A stop (a fatal error of the endpoint) ends the run after its wave."""
+    work = Work()
+    began = time.monotonic()
+    for number, wave in enumerate(waves, start=1):
+        if wave.finished:
+            continue
+        wave.begin()
+        forget_counts(output)
+        label = "curating" if len(waves) == 1 else f"curating, wave {number} of {len(waves)}"
+        with watching(console, label, len(wave.seeds), lambda: read_counts(output.live)):
+            run_beam(options, lambda p, wave=wave: curate(p, wave.seeds, recipe, chat, source, wave.unfinished_folder))
+        wave.end()
+        work.waves_done += 1
+        work.seeds_done += len(wave.seeds)
+        work.calls += count_calls(wave.folder)
+        for reason, (n, detail) in count_deferred(wave.folder).items():
+            before, first = work.deferred.get(reason, (0, detail))
+            work.deferred[reason] = (before + n, first)
+        if "stopped" in work.deferred:
+            break
+    work.seconds = time.monotonic() - began
+    return work
+
+
+def run_beam(options: Options, build: Callable[[beam.Pipeline], None]) -> None:
+    """Build a graph and run it to its end."""
+    pipeline = beam.Pipeline(runner=make_runner(options.runner, options.beam), options=options.beam)
+    build(pipeline)
+    pipeline.run().wait_until_finish()
+
+
+def forget_counts(output: Output) -> None:
+    """Start the display's counts anew."""
+    shutil.rmtree(output.live, ignore_errors=True)
+    output.live.mkdir(parents=True)
