@@ -17,6 +17,7 @@ _LISTS: Final = yaml.safe_load((files("pipeline.measures") / "words.yaml").read_
 STOPWORDS: Final = frozenset(_LISTS["stopwords"].split())
 GENERIC: Final = frozenset(_LISTS["generic"].split())
 
+
 @lru_cache(maxsize=65536)
 def stem(word: str) -> str:
     """The Snowball stem of a word, lower case and without a possessive."""
