@@ -68,6 +68,7 @@ def variants(text: str) -> Iterator[str]:
         yield " ".join(parts[::-1])
     if len(parts) >= 4 and "\n" not in text:
         yield " ".join(parts[1:])
+        yield " ".join(parts[: -(-7 * len(parts) // 10)])
 
 
 def distinct(candidates: Iterable[str], original: str, keeps: Callable[[str], bool]) -> str | None:

@@ -46,6 +46,10 @@ def to_list(task: Task) -> str:
     for item in task.chance.cycle(_LAST_ITEMS):
         if len(parts) < 3:
             parts.append(item.format(topic=task.topic))
+    # A list is for the main points; whole passages in another layout would be near-duplicates.
+    main = parts[: max(3, -(-7 * len(parts) // 10))]
+    if task.still_answers(" ".join(main)):
+        parts = main
     heading = opened(task.chance.pick(_HEADINGS).format(topic=task.topic))
     return "\n".join([heading, *(f"- {opened(part.rstrip('.').strip(' -*•'))}" for part in parts)])
 
