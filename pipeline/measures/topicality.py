@@ -70,8 +70,9 @@ def on_topic(query: str, passage: str) -> bool:
     """Whether the passage holds the query's most telling term, or any two of its other key terms.
 
     The leading term alone decides in queries of one or two key terms, so that replacing it moves a query off a
-    passage; longer queries have a second chance. On MS MARCO's dev pairs the judged passage passes in 94.9 % and a
-    passage of another query in 0.8 %.
+    passage; longer queries have a second chance. On MS MARCO's dev pairs the judged passage passes in 95.0 % and a
+    passage of another query in 0.6 %. Topic is all it measures: of TREC DL19's pooled passages it passes 81 % of
+    grade 0 and 88 % of grade 3.
     """
     terms = key_terms(query)
     covered = covered_terms(query, passage)
