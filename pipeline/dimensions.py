@@ -1,4 +1,4 @@
-"""What an instruction is about, and in which form: read from `prompts/dimensions.yaml`, drawn for a seed from its id."""
+"""What an instruction is about, and in which form: read from `prompts/dimensions.yaml`, drawn from the seed's id."""
 
 from __future__ import annotations
 

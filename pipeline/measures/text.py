@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from typing import Final
+
+import yaml
 
 WORD: Final = re.compile(r"\w\S*")
 """One match per whitespace-separated token that holds a letter or digit: the way people and editors count words."""
 
 _BREAK: Final = re.compile(r"\n+|[.!?]+[\"'”’)\]]*\s+")
-# A full stop after these ends no sentence.
-_ABBREVIATIONS: Final = frozenset(
-    "mr mrs ms dr prof st sr jr vs etc e.g i.e eg ie no inc ltd co corp fig approx dept est a.m p.m u.s u.k ph.d al "
-    "jan feb mar apr jun jul aug sep sept oct nov dec ft oz lb gen gov sen rep rev".split()
-)
+_LISTS: Final = yaml.safe_load((files("pipeline.measures") / "words.yaml").read_text(encoding="utf-8"))
+_ABBREVIATIONS: Final = frozenset(_LISTS["abbreviations"].split())
 _LAST_TOKEN: Final = re.compile(r"\S*$")
 
 _LIST_ITEM: Final = re.compile(r"^[ \t]*(?:[-*•–]|\(?\d{1,2}[.)]|[a-z]\))[ \t]+\S", re.MULTILINE)
@@ -22,8 +22,10 @@ YEAR: Final = re.compile(r"(?<![\d$£€.,/#-])(?:1[0-9]{3}|20[0-9]{2})(?:s)?(?!
 SECOND_PERSON: Final = re.compile(r"\b(?:you|your|yours|yourself|yourselves)\b", re.IGNORECASE)
 # "I" only as a capital that is neither a list mark nor a numeral (World War I, Type I, "Part I.").
 FIRST_PERSON: Final = re.compile(
-    r"(?<![\w.'’(-])I(?=(?:['’](?:m|ve|d|ll))?\s+(?:['’]?[a-z]))(?<!Type I)(?<!War I)(?<!Part I)(?<!Phase I)(?<!Class I)"
-    r"|\bI['’](?:m|ve|d|ll)\b|\b(?:[Mm]y|[Mm]yself|[Mm]ine(?=[.,;!?])|[Ww]e|[Oo]ur|[Oo]urs|[Oo]urselves)\b|\bme\b"
+    r"(?<![\w.'’(-])I(?=(?:['’](?:m|ve|d|ll))?\s+(?:['’]?[a-z]))"
+    r"(?<!Type I)(?<!War I)(?<!Part I)(?<!Phase I)(?<!Class I)(?<!Title I)(?<!Stage I)"
+    r"|\bI['’](?:m|ve|d|ll)\b"
+    r"|\b(?:[Mm]y|[Mm]yself|[Mm]ine(?=[.,;!?])|[Ww]e|[Oo]ur|[Oo]urs|[Oo]urselves)\b|\bme\b"
 )
 _QUESTION: Final = re.compile(r"\?+")
 QUOTE: Final = re.compile(r"[\"“”][^\"“”\n]{2,}[\"“”]")
@@ -41,11 +43,20 @@ CONTRACTION: Final = re.compile(
     re.IGNORECASE,
 )
 PARENTHESIS: Final = re.compile(r"\([^()\n]*\w[^()\n]*\)")
+_SAYS_THAT: Final = "|".join(
+    f"{verb}{ending}"
+    for verb, endings in (
+        *((verb, ("s", "ed", "")) for verb in ("report", "claim", "note", "explain", "state")),
+        ("write", ("s",)),
+        ("argue", ("s", "d")),
+        ("wrote", ("",)),
+        ("noted", ("",)),
+        ("stated", ("",)),
+    )
+    for ending in endings
+)
 ATTRIBUTION: Final = re.compile(
-    r"\baccording to\b"
-    r"|\b(?:says|said|reports?(?= that\b)|reported(?= that\b)|claims?(?= that\b)|claimed(?= that\b)|writes?(?= that\b)|wrote(?= that\b)"
-    r"|notes?(?= that\b)|noted(?= that\b)|explains?(?= that\b)|explained(?= that\b)|argues?(?= that\b)|argued(?= that\b)"
-    r"|stated?(?= that\b)|states?(?= that\b)|as stated by|as reported by|in the words of)\b",
+    r"\b(?:according to|says|said|as stated by|as reported by|in the words of)\b" rf"|\b(?:{_SAYS_THAT})(?= that\b)",
     re.IGNORECASE,
 )
 

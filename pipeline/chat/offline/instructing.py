@@ -17,16 +17,18 @@ _SHORTENABLE: Final = 30
 """Words from which a passage can lose a quarter and still say something."""
 
 
-class CannotAnswer(Exception):
+class CannotAnswerError(Exception):
     """The rules have no answer; the message is one sentence for a person."""
 
 
 def positive_claim(dimension: str, query: str, passage: str, chance: Chance) -> Claim:
-    """What can be asked along the dimension that the passage satisfies; CannotAnswer where nothing fits."""
+    """What can be asked along the dimension that the passage satisfies; CannotAnswerError where nothing fits."""
     if dimension not in POLES:
-        raise CannotAnswer(f"The rules cannot measure the dimension {dimension!r}.")
+        raise CannotAnswerError(f"The rules cannot measure the dimension {dimension!r}.")
     if not on_topic(query, passage):
-        raise CannotAnswer("The passage holds too few of the query's key terms to measure that it answers the query.")
+        raise CannotAnswerError(
+            "The passage holds too few of the query's key terms to measure that it answers the query."
+        )
     if dimension == "length":
         return _length(passage, chance)
     if dimension == "mention":
@@ -35,7 +37,7 @@ def positive_claim(dimension: str, query: str, passage: str, chance: Chance) -> 
         claim = Claim(dimension, pole)
         if claim.holds(passage):
             return claim
-    raise CannotAnswer(
+    raise CannotAnswerError(
         f"The passage lies between the poles of {dimension}: {Claim(dimension, pole).measured(passage)}."
     )
 
@@ -50,8 +52,9 @@ def _length(passage: str, chance: Chance) -> Claim:
 def _mention(query: str, passage: str, chance: Chance) -> Claim:
     asked = {stem(term) for term in key_terms(query)} | stems(query)
     if chance.below(2):
+        near = {root[:5] for root in asked}  # as `topicality.covers` sees it
         # Rather a word that the passage is about than one that slips in once.
-        words = [word for word in terms.content_words(passage) if stem(word) not in asked and word.isascii()]
+        words = [word for word in terms.content_words(passage) if stem(word)[:5] not in near and word.isascii()]
         frequent = [word for word in words if mentions(passage, word) >= 2] or words
         if frequent:
             return Claim("mention", "present", term=chance.pick(frequent).lower())
@@ -59,7 +62,7 @@ def _mention(query: str, passage: str, chance: Chance) -> Claim:
     for word in chance.cycle(terms.all_words()):
         if stem(word) not in held and not mentions(passage, word):
             return Claim("mention", "absent", term=word)
-    raise CannotAnswer("Every word of the bank stands in the passage.")
+    raise CannotAnswerError("Every word of the bank stands in the passage.")
 
 
 def opposite(claim: Claim) -> Claim:
@@ -75,11 +78,11 @@ def opposite(claim: Claim) -> Claim:
 
 
 def wording_for(claim: Claim, group: str, form: str) -> Wording:
-    """The wording of a pole in a group and form; CannotAnswer where there is none."""
+    """The wording of a pole in a group and form; CannotAnswerError where there is none."""
     try:
         return wordings().all[claim.dimension, claim.pole, group, form]
     except KeyError:
-        raise CannotAnswer(
+        raise CannotAnswerError(
             f"There is no wording of {claim.dimension}/{claim.pole} in group {group!r}, form {form!r}."
         ) from None
 

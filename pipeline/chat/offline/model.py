@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pipeline.chat.offline.chance import Chance
-from pipeline.chat.offline.instructing import CannotAnswer, instruct, positive_claim
+from pipeline.chat.offline.instructing import CannotAnswerError, instruct, positive_claim
 from pipeline.chat.offline.judging import judge
 from pipeline.chat.offline.poisoning import poison_instruction, poison_query
 from pipeline.chat.request import Answer, ChatRequest, Usage
@@ -23,7 +23,7 @@ class OfflineModel:
         try:
             data = _data(request)
             content = json.dumps(_TASKS[request.task](data), ensure_ascii=False)
-        except CannotAnswer as reason:
+        except CannotAnswerError as reason:
             return Answer(None, str(reason), "stop", Usage(), VERSION)
         return Answer(content, None, "stop", Usage(), VERSION)
 
@@ -35,7 +35,7 @@ def _data(request: ChatRequest) -> Mapping[str, Any]:
             data = json.loads(message.content)
             if isinstance(data, dict) and "problem" not in data:
                 return data
-    raise CannotAnswer("The request holds no data.")
+    raise CannotAnswerError("The request holds no data.")
 
 
 def _chance(data: Mapping[str, Any], *fields: str) -> Chance:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from pipeline.chat.offline.chance import Chance
 from pipeline.chat.offline.edits import EDITS, Task
-from pipeline.chat.offline.instructing import CannotAnswer, opposite, say, wording_for
+from pipeline.chat.offline.edits.task import unmarked
+from pipeline.chat.offline.instructing import CannotAnswerError, opposite, say, wording_for
 from pipeline.chat.offline.terms import alternatives, replace_terms
-from pipeline.chat.offline.variation import distinct
+from pipeline.chat.offline.variation import distinct, variants
 from pipeline.measures import claims, satisfies
 from pipeline.measures.topicality import covered_terms, on_topic, stem, stems
 from pipeline.measures.wordings import wordings
@@ -18,11 +19,15 @@ _TRIES: Final = 8
 """Replacements tried for a term before the next term is replaced as well."""
 
 
+_LEAD_IN: Final = "The following lines are about {topic} and little else, and they keep to the essentials."
+"""Set before a P-2 that would otherwise be a near-duplicate of P+."""
+
+
 def poison_instruction(query: str, passage: str, instruction: str, chance: Chance) -> tuple[str, str]:
     """(I-, P-1): the opposite demand in the same wording group and form, and the passage edited to meet it."""
     found = wordings().recognise(instruction)
     if found is None:
-        raise CannotAnswer("The instruction is not one of the rules' own wordings, so it has no known opposite.")
+        raise CannotAnswerError("The instruction is not one of the rules' own wordings, so it has no known opposite.")
     claim, wrong = found.claim, opposite(found.claim)
     wording = wording_for(wrong, found.wording.group, found.wording.form)
     negative = say(wrong, wording, found.slots.persona, found.slots.purpose)
@@ -31,11 +36,10 @@ def poison_instruction(query: str, passage: str, instruction: str, chance: Chanc
         return wrong.holds(text) and not claim.holds(text) and on_topic(query, text)
 
     edit = EDITS[wrong.dimension, wrong.pole]
-    for _ in range(3):
-        edited = distinct(edit(Task(passage, query, wrong, chance)), passage, right)
-        if edited is not None:
-            return negative, edited
-    raise CannotAnswer(f"No edit of the passage has {wrong} and still answers the query.")
+    edited = distinct((edit(Task(text, query, wrong, chance)) for text in variants(passage)), passage, right)
+    if edited is not None:
+        return negative, edited
+    raise CannotAnswerError(f"No edit of the passage has {wrong} and still answers the query.")
 
 
 def poison_query(query: str, passage: str, instruction: str, chance: Chance) -> tuple[str, str]:
@@ -45,9 +49,9 @@ def poison_query(query: str, passage: str, instruction: str, chance: Chance) -> 
     """
     covered = covered_terms(query, passage)
     if not covered:
-        raise CannotAnswer("None of the query's key terms stands in the passage, so there is nothing to replace.")
+        raise CannotAnswerError("None of the query's key terms stands in the passage, so there is nothing to replace.")
     asked = {stem(claim.term) for claim in claims(instruction) if claim.term}
-    held = stems(passage) | stems(query) | asked
+    held = {root[:5] for root in stems(passage) | stems(query) | asked}
     swaps: dict[str, str] = {}
     for term in covered:
         tried = [w for w in alternatives(term, passage, chance) if _is_new(w, held, swaps)]
@@ -58,12 +62,12 @@ def poison_query(query: str, passage: str, instruction: str, chance: Chance) -> 
                 return made
         if tried:
             swaps[term] = tried[0]
-    raise CannotAnswer("No replacement of the query's terms moves it off the passage while the instruction holds.")
+    raise CannotAnswerError("No replacement of the query's terms moves it off the passage while the instruction holds.")
 
 
-def _is_new(word: str, held: frozenset[str] | set[str], swaps: dict[str, str]) -> bool:
-    root = stem(word)
-    return root not in {stem(w) for w in swaps.values()} and not any(s[:5] == root[:5] for s in held)
+def _is_new(word: str, held: set[str], swaps: dict[str, str]) -> bool:
+    # By the first five letters, as `covers` sees it.
+    return stem(word)[:5] not in held and word not in swaps.values()
 
 
 def _swapped(query: str, passage: str, instruction: str, swaps: dict[str, str]) -> tuple[str, str] | None:
@@ -75,5 +79,7 @@ def _swapped(query: str, passage: str, instruction: str, swaps: dict[str, str]) 
     def right(text: str) -> bool:
         return satisfies(instruction, text) is not False and on_topic(other_query, text) and not on_topic(query, text)
 
-    other_passage = distinct(rewritten, passage, right)
+    topic = next(iter(swaps.values()))
+    announced = f"{_LEAD_IN.format(topic=topic)}{chr(10) if chr(10) in rewritten else ' '}{unmarked(rewritten)}"
+    other_passage = distinct(chain(variants(rewritten), variants(announced)), passage, right)
     return (other_query, other_passage) if other_passage is not None else None

@@ -11,7 +11,7 @@ from typing import Final
 import yaml
 
 from pipeline.chat.offline.chance import Chance
-from pipeline.measures.topicality import STOPWORDS, stem, tokens
+from pipeline.measures.topicality import STOPWORDS, same_term, stem, tokens
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _ARTICLE: Final = re.compile(r"\b([Aa])n?(\s+)(?=(\w))")
@@ -24,74 +24,60 @@ _ENDINGS: Final = (
     ),
     (re.compile(r"(?:ine|ide|ium|ate|oxide|acid|gen|ol)$"), "chemical"),
     (re.compile(r"(?:ing)$"), "activity"),
+    (re.compile(r"(?:[^e]ed)$"), "participle"),
     (re.compile(r"(?:ologist|ist|ian|eer|ster|nurse|doctor|lawyer|officer|manager|actor|actress|singer)s?$"), "role"),
     (re.compile(r"(?:tion|sion|ment|ity|ness|ism|ance|ence|ship|dom|ology|ics|logy)s?$"), "abstract"),
-    (re.compile(r"(?:ous|ive|al|ic|able|ible|ary|ful|less|ish)$"), "adjective"),
+    (re.compile(r"(?:est|ous|ive|al|ic|able|ible|ary|ful|less|ish)$"), "adjective"),
     (re.compile(r"(?:tax|fee|loan|price|cost|credit|bank|salary|income|insurance|payment|bill)s?$"), "money"),
     (re.compile(r"(?:law|court|act|bill|license|contract|crime)s?$"), "law"),
 )
-_KNOWN: Final = {
-    "place": "florida texas california ohio georgia virginia york jersey carolina michigan illinois pennsylvania tennessee alabama kentucky arizona colorado "
-    "iowa kansas minnesota missouri wisconsin oklahoma indiana nevada utah hawaii canada mexico china india japan france germany italy spain england london paris "
-    "africa europe asia america usa city state county island river lake country town washington chicago",
-    "body": "heart liver lung blood brain bone skin knee foot feet hand eye ear nose tooth teeth hair neck back muscle spine hip bladder nerve",
-    "food": "bread rice chicken beef pork egg eggs milk cheese butter wine beer coffee tea sugar salt oil apple banana potato tomato bean beans meat fish cake corn",
-    "animal": "dog dogs cat cats horse bird birds snake spider spiders bee bees fly cow pig fish puppy kitten bear wolf lion tiger shark whale",
-    "plant": "tree trees flower flowers grass rose oak plant plants leaf seed seeds tulip",
-    "vehicle": "car cars truck bus train plane boat ship bike",
-    "building": "house home hotel school hospital church garage room roof store university college",
-    "device": "phone iphone computer tv laptop engine battery windows android excel software app website internet wifi router",
-    "chemical": "water oxygen hydrogen carbon iron gold silver copper zinc calcium vitamin protein",
-    "medical": "flu cold fever pain diabetes hiv ptsd stroke pregnancy pregnant surgery virus",
-}
 
 
 @lru_cache(maxsize=1)
-def _bank() -> dict[str, tuple[str, ...]]:
-    raw = yaml.safe_load((files("pipeline.chat.offline") / "wordbank.yaml").read_text(encoding="utf-8"))
-    return {kind: tuple(words) for kind, words in raw.items()}
+def _words() -> dict[str, dict[str, list[str]]]:
+    raw: dict[str, dict[str, list[str]]] = yaml.safe_load(
+        (files("pipeline.chat.offline") / "wordbank.yaml").read_text(encoding="utf-8")
+    )
+    return raw
 
 
 @lru_cache(maxsize=1)
 def _kinds() -> dict[str, str]:
-    known = {stem(word): kind for kind, words in _KNOWN.items() for word in words.split()}
-    return known | {stem(word): kind for kind, words in _bank().items() for word in words}
+    lists = [*_words()["known"].items(), *_words()["bank"].items()]
+    return {word.lower(): kind for kind, words in lists for word in words}
 
 
 def kind_of(term: str, passage: str) -> str:
-    """The broad class of a term: known words first, then a capital in mid-sentence, then the ending."""
-    known = _kinds().get(stem(term))
+    """The broad class of a term: known words first, then the ending, then a word always capital."""
+    lower = term.lower()
+    known = _kinds().get(lower) or _kinds().get(lower.removesuffix("s"))
     if known:
         return known
-    if re.search(rf"[a-z,] {re.escape(term.capitalize())}\b", passage) and len(term) > 2:
-        return (
-            "place" if re.search(rf"\b(?:in|at|from|to|near) {re.escape(term.capitalize())}\b", passage) else "person"
-        )
     for ending, kind in _ENDINGS:
-        if ending.search(term.lower()):
+        if ending.search(lower):
             return kind
+    name = re.escape(term.capitalize())
+    if len(term) > 2 and not re.search(rf"\b{re.escape(lower)}", passage) and re.search(rf"[a-z,] {name}\b", passage):
+        return "place" if re.search(rf"\b(?:in|at|near|of) {name}\b", passage) else "person"
     return "thing"
 
 
+@lru_cache(maxsize=1)
 def all_words() -> tuple[str, ...]:
     """Every common noun and adjective of the bank, in the file's order."""
-    return tuple(word for kind, words in _bank().items() if kind not in {"place", "person"} for word in words)
+    skipped = {"place", "person", "participle"}
+    return tuple(word for kind, words in _words()["bank"].items() if kind not in skipped for word in words)
 
 
 def alternatives(term: str, passage: str, chance: Chance) -> Iterator[str]:
     """Terms of the same kind, in drawn order, the long ones first where the term is long."""
-    if term.isdigit():
+    if term.isdecimal():
         for step in (7, 3, 12, 21, 35):
             yield str(int(term) + step)
         return
-    words = [word for word in chance.cycle(_bank()[kind_of(term, passage)]) if stem(word) != stem(term)]
+    words = [word for word in chance.cycle(_words()["bank"][kind_of(term, passage)]) if stem(word) != stem(term)]
     size = len(stem(term))
     yield from sorted(words, key=lambda word: max(0, size - len(stem(word))))
-
-
-def same_term(word_stem: str, root: str) -> bool:
-    """Whether a word counts as an occurrence of the term, as `topicality.covers` sees it."""
-    return word_stem == root or (len(root) >= 6 and word_stem.startswith(root[:5]))
 
 
 def replace_terms(text: str, swaps: Mapping[str, str]) -> str:
@@ -100,13 +86,16 @@ def replace_terms(text: str, swaps: Mapping[str, str]) -> str:
     swaps: term -> replacement, single words. Articles before a replaced word follow its first letter.
     """
     roots = {stem(term): swap for term, swap in swaps.items()}
+    known: dict[str, str | None] = dict(roots)
     changed: set[int] = set()
     pieces: list[str] = []
     end = length = 0
     for match in _TOKEN.finditer(text):
         word = match.group()
         word_stem = stem(word)
-        swap = roots.get(word_stem) or next((s for root, s in roots.items() if same_term(word_stem, root)), None)
+        if word_stem not in known:
+            known[word_stem] = next((swap for root, swap in roots.items() if same_term(word_stem, root)), None)
+        swap = known[word_stem]
         if swap is None:
             continue
         new = _inflected_like(word, swap)

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.resources import files
 from typing import Final
+
+import yaml
 
 from pipeline.measures.text import sentences
 
-# Both sides mean the same in running text, need the same grammar around them, and have as many words each, so that
-# no measured length moves. Neither side is a word that any dimension counts.
-_SYNONYMS: Final = {
-    "also": "likewise", "however": "still", "therefore": "thus", "many": "numerous", "approximately": "roughly",
-    "because": "since", "although": "though", "while": "whereas", "usually": "normally", "often": "frequently",
-    "commonly": "widely", "generally": "broadly", "important": "significant", "large": "big", "small": "little",
-    "begin": "start", "begins": "starts", "began": "started", "helps": "assists", "shows": "demonstrates",
-    "buy": "purchase", "called": "termed", "recognized": "known", "located": "situated", "main": "chief",
-    "primary": "principal", "different": "distinct", "various": "diverse", "within": "inside", "through": "via",
-    "during": "throughout", "very": "quite", "only": "solely", "especially": "particularly",
-    "typically": "ordinarily", "largest": "biggest", "provide": "supply", "provides": "supplies",
-    "provided": "supplied", "occurs": "happens", "occur": "happen", "whole": "entire", "until": "till", "upon": "on",
-    "additional": "further", "common": "widespread", "quickly": "rapidly", "slowly": "gradually",
-    "required": "demanded", "choose": "select", "build": "construct", "built": "constructed", "areas": "regions",
-    "part": "portion", "parts": "portions", "type": "kind", "types": "kinds", "amount": "quantity",
-    "amounts": "quantities", "problem": "difficulty", "problems": "difficulties", "company": "firm",
-    "job": "position", "jobs": "positions", "allow": "permit", "allows": "permits", "contains": "holds",
-    "created": "formed", "sometimes": "occasionally", "almost": "nearly", "enough": "sufficient",
-    "several": "numerous", "easy": "simple", "simply": "merely", "difficult": "hard", "huge": "vast",
-    "rich": "wealthy", "ill": "sick", "exactly": "precisely", "mostly": "mainly", "whether": "if",
-    "instead": "rather", "usual": "normal", "typical": "ordinary", "entirely": "wholly", "always": "invariably",
-}  # fmt: skip
-_WORD: Final = re.compile(r"\b(?:" + "|".join(sorted(_SYNONYMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_SYNONYMS: Final[dict[str, str]] = yaml.safe_load(
+    (files("pipeline.chat.offline") / "synonyms.yaml").read_text(encoding="utf-8")
+)
+_WORD: Final = re.compile(r"\b(an? )?(" + "|".join(sorted(_SYNONYMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_VOWELS: Final = "aeiou"
 _SHINGLE_WORD: Final = re.compile(r"\w+")
 
 NEAR_DUPLICATE: Final = 0.8
@@ -52,8 +37,11 @@ def reworded(text: str) -> str:
     """The text with common words exchanged for others of the same meaning and number."""
 
     def swap(match: re.Match[str]) -> str:
-        new = _SYNONYMS[match.group().lower()]
-        return new.capitalize() if match.group()[0].isupper() else new
+        article, word = match[1] or "", match[2]
+        new = _SYNONYMS[word.lower()]
+        if article and (new[0] in _VOWELS) != (word[0].lower() in _VOWELS):
+            return match.group()
+        return article + (new.capitalize() if word[0].isupper() else new)
 
     return _WORD.sub(swap, text)
 
@@ -80,15 +68,16 @@ def variants(text: str) -> Iterator[str]:
         yield " ".join(parts[::-1])
     if len(parts) >= 4 and "\n" not in text:
         yield " ".join(parts[1:])
+        yield " ".join(parts[: -(-7 * len(parts) // 10)])
 
 
-def distinct(text: str, original: str, keeps: Callable[[str], bool]) -> str | None:
-    """The nearest variant of `text` that is no near-duplicate of `original` and that `keeps` accepts.
+def distinct(candidates: Iterable[str], original: str, keeps: Callable[[str], bool]) -> str | None:
+    """The first candidate that is no near-duplicate of `original` and that `keeps` accepts.
 
-    Where no variant is far enough, the farthest that is accepted and not equal; None where none is.
+    Where none is far enough, the farthest that is accepted and not equal; None where none is.
     """
     best: tuple[float, str] | None = None
-    for variant in variants(text):
+    for variant in candidates:
         if not keeps(variant):
             continue
         close = similarity(variant, original)

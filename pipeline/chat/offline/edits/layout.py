@@ -6,10 +6,14 @@ import re
 from typing import Final
 
 from pipeline.chat.offline.edits.lengths import split_sentences
-from pipeline.chat.offline.edits.task import Task, closed, opened, tidy
+from pipeline.chat.offline.edits.task import Task, as_prose, closed, opened, tidy
 from pipeline.measures.text import PARENTHESIS, sentences
 
-_MARK: Final = re.compile(r"^[ \t]*(?:[-*•–]|\(?\d{1,2}[.)]|[a-z]\))[ \t]+", re.MULTILINE)
+_PROSE_CLOSINGS: Final = (
+    "Taken together, these points give a rounded picture of {topic}.",
+    "One thing leads to the next, and so the account of {topic} is complete.",
+    "All of this belongs to {topic}, and none of it should be looked at alone.",
+)
 _HEADINGS: Final = (
     "{topic}, point by point:",
     "The main points on {topic}:",
@@ -42,14 +46,17 @@ def to_list(task: Task) -> str:
     for item in task.chance.cycle(_LAST_ITEMS):
         if len(parts) < 3:
             parts.append(item.format(topic=task.topic))
+    # A list is for the main points; whole passages in another layout would be near-duplicates.
+    main = parts[: max(3, -(-7 * len(parts) // 10))]
+    if task.still_answers(" ".join(main)):
+        parts = main
     heading = opened(task.chance.pick(_HEADINGS).format(topic=task.topic))
     return "\n".join([heading, *(f"- {opened(part.rstrip('.').strip(' -*•'))}" for part in parts)])
 
 
 def to_prose(task: Task) -> str:
-    """The list's items as sentences of one paragraph."""
-    lines = (closed(_MARK.sub("", line).strip()) for line in task.passage.split("\n") if line.strip())
-    return tidy(" ".join(opened(line.replace(":.", ":")) for line in lines))
+    """The list's items in one paragraph, with a sentence that closes it."""
+    return f"{closed(as_prose(task.passage))} {task.chance.pick(_PROSE_CLOSINGS).format(topic=task.topic)}"
 
 
 def add_brackets(task: Task) -> str:

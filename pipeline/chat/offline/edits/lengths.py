@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pipeline.chat.offline.edits.task import Task, closed, continued, opened
+from pipeline.chat.offline.edits.task import Task, as_prose, closed, continued, opened
 from pipeline.measures.claim import LONG_SENTENCES, SHORT_SENTENCES
 from pipeline.measures.text import WORD, mean_sentence_length, sentences, word_count
 from pipeline.measures.topicality import covers, key_terms, stems
@@ -33,8 +33,10 @@ _FILLERS: Final = (
 )
 
 _CLAUSE: Final = re.compile(
-    r"\s*(?:[;:—–]|\.{3}| - |, (?=(?:and|but|or|so|while|which|who|where|because|although|though|since|as|when|if|with|including|then)\b)"
-    r"| (?=(?:and|but|because|while|which|although|whereas|when|where|so that)\b))\s*",
+    r"\s*(?:[;:—–]|\.{3}| - "
+    r"|, (?=(?:and|but|or|so|while|which|who|where|because|although|though|since|as|when|if|with|including|then)\b)"
+    r"|(?<! (?:in|of|to|by|on|at))(?<!with)(?<!from)(?<! for)"
+    r" (?=(?:and|but|because|while|which|although|whereas|when|where|so that)\b))\s*",
     re.IGNORECASE,
 )
 _SOFT: Final = re.compile(
@@ -45,8 +47,8 @@ _RELATIVE: Final = re.compile(r"^(which|who|where|when)\s+", re.IGNORECASE)
 _RELATIVE_STARTS: Final = {"which": "This", "who": "They", "where": "There", "when": "Then"}
 _JOINTS: Final = (", and ", "; moreover, ", ", whereas ", "; besides, ", ", and at the same time ")
 _LONG_TAIL: Final = (
-    ", which is what anyone who has gone into {topic} with some patience and an eye for its details will be able to confirm",
-    ", a point that those who deal with {topic} from day to day like to make when they are asked to explain it to others",
+    ", which is what anyone who has gone into {topic} with some patience and an eye for its details will confirm",
+    ", a point that those who deal with {topic} from day to day like to make when they explain it to others",
 )
 
 
@@ -101,9 +103,7 @@ def lengthen(task: Task) -> str:
 
 def split_sentences(task: Task) -> str:
     """Short sentences: cut at clause ends, then at the middle of what is still long."""
-    parts = [
-        _as_sentence(piece) for sentence in sentences(task.passage.replace("\n", " ")) for piece in _clauses(sentence)
-    ]
+    parts = [_as_sentence(piece) for sentence in sentences(as_prose(task.passage)) for piece in _clauses(sentence)]
     parts = [part for part in parts if part]
     for _ in range(40):
         text = " ".join(parts)
@@ -147,7 +147,7 @@ def _as_sentence(piece: str) -> str:
 
 def join_sentences(task: Task) -> str:
     """Long sentences: neighbours joined until the mean is well over the bound."""
-    parts = sentences(task.passage.replace("\n", " "))
+    parts = sentences(as_prose(task.passage))
     joints = list(task.chance.cycle(_JOINTS))
     made: list[str] = []
     current = ""

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pipeline.chat.offline.edits.task import Task, closed, continued, fill, framed, opened, tidy, without_sentences
+from pipeline.chat.offline.edits.task import (
+    Task,
+    closed,
+    continued,
+    fill,
+    framed,
+    opened,
+    tidy,
+    unmarked,
+    without_sentences,
+)
 from pipeline.measures.text import ATTRIBUTION, HEDGE, attributions, questions, sentences, word_count
 
 _QUESTIONS: Final = (
@@ -83,8 +93,13 @@ _FURTHER_SOURCES: Final = (
 _ACCORDING: Final = re.compile(r"\b[Aa]ccording to [^,.;()\n]{1,70}(?:, |(?=[.;)\n])|$)")
 _SAYS: Final = re.compile(r",? (?:he|she|they|[A-Z]\w+(?: [A-Z]\w+){0,2}) (?:says|said)\b(?! to\b)")
 _PLAIN: Final = {
-    "says": "has it", "said": "had it", "according to": "in line with", "as stated by": "as with", "as reported by": "as with", "in the words of": "in the manner of",
-}  # fmt: skip
+    "says": "has it",
+    "said": "had it",
+    "according to": "in line with",
+    "as stated by": "as with",
+    "as reported by": "as with",
+    "in the words of": "in the manner of",
+}
 
 
 def ask(task: Task) -> str:
@@ -127,6 +142,7 @@ def assert_firmly(task: Task) -> str:
     text = re.sub(
         r"\b(?:may|[Mm]ight|[Cc]ould)\b", lambda m: "Will" if m.group()[0].isupper() else "will", task.passage
     )
+    text = re.sub(rf"((?:^|[.!?] ){HEDGE.pattern},? )([a-z])", lambda m: f"{m[1]}{m[2].upper()}", text)
     text = tidy(HEDGE.sub("", text))
     return framed("", opened(text), fill(task, _FIRM_CLOSINGS))
 
@@ -134,7 +150,9 @@ def assert_firmly(task: Task) -> str:
 def attribute(task: Task) -> str:
     """The passage laid in the mouth of one source, and backed by another."""
     return framed(
-        "", f"According to {task.chance.pick(_SOURCES)}, {continued(task.passage)}", fill(task, _FURTHER_SOURCES)
+        "",
+        f"According to {task.chance.pick(_SOURCES)}, {continued(unmarked(task.passage))}",
+        fill(task, _FURTHER_SOURCES),
     )
 
 

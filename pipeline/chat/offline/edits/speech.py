@@ -22,10 +22,24 @@ _READER_CLOSINGS: Final = (
     "Your own case is the one that counts, so think about what you need.",
 )
 _NOBODY: Final = {
-    "you are": "people are", "you're": "people are", "you’re": "people are", "you'll": "people will", "you’ll": "people will",
-    "you've": "people have", "you’ve": "people have", "you'd": "people would", "you’d": "people would", "are you": "are people",
-    "do you": "do people", "can you": "can people", "yourself": "oneself", "yourselves": "themselves", "yours": "theirs", "your": "their", "you": "people",
-}  # fmt: skip
+    "you are": "people are",
+    "you're": "people are",
+    "you’re": "people are",
+    "you'll": "people will",
+    "you’ll": "people will",
+    "you've": "people have",
+    "you’ve": "people have",
+    "you'd": "people would",
+    "you’d": "people would",
+    "are you": "are people",
+    "do you": "do people",
+    "can you": "can people",
+    "yourself": "oneself",
+    "yourselves": "themselves",
+    "yours": "theirs",
+    "your": "their",
+    "you": "people",
+}
 
 _FIRST_OPENINGS: Final = (
     "I have dealt with {topic} myself, and this is how I would put it.",
@@ -40,20 +54,74 @@ _FIRST_CLOSINGS: Final = (
     "This is how I see it, and I stand by my view.",
 )
 _NO_ONE: Final = {
-    "i am": "they are", "i'm": "they are", "i’m": "they are", "i was": "they were", "i've": "they have", "i’ve": "they have", "i'll": "they will",
-    "i’ll": "they will", "i'd": "they would", "i’d": "they would", "am i": "are they", "was i": "were they", "we're": "they are", "we’re": "they are",
-    "we've": "they have", "we’ve": "they have", "we'll": "they will", "we’ll": "they will", "we'd": "they would", "we’d": "they would",
-    "myself": "themselves", "ourselves": "themselves", "mine": "theirs", "ours": "theirs", "my": "their", "our": "their", "me": "them", "we": "they", "i": "they",
-}  # fmt: skip
+    "i am": "they are",
+    "i'm": "they are",
+    "i’m": "they are",
+    "i was": "they were",
+    "i've": "they have",
+    "i’ve": "they have",
+    "i'll": "they will",
+    "i’ll": "they will",
+    "i'd": "they would",
+    "i’d": "they would",
+    "am i": "are they",
+    "was i": "were they",
+    "we're": "they are",
+    "we’re": "they are",
+    "we've": "they have",
+    "we’ve": "they have",
+    "we'll": "they will",
+    "we’ll": "they will",
+    "we'd": "they would",
+    "we’d": "they would",
+    "myself": "themselves",
+    "ourselves": "themselves",
+    "mine": "theirs",
+    "ours": "theirs",
+    "my": "their",
+    "our": "their",
+    "me": "them",
+    "we": "they",
+    "i": "they",
+}
 _FIRST_WORDS: Final = {"I", "Me", "me"}
 
 _CONTRACTED: Final = {
-    "is not": "isn't", "are not": "aren't", "was not": "wasn't", "were not": "weren't", "do not": "don't", "does not": "doesn't", "did not": "didn't",
-    "cannot": "can't", "can not": "can't", "will not": "won't", "would not": "wouldn't", "should not": "shouldn't", "could not": "couldn't",
-    "has not": "hasn't", "have not": "haven't", "had not": "hadn't", "it is": "it's", "that is": "that's", "there is": "there's", "what is": "what's",
-    "who is": "who's", "you are": "you're", "they are": "they're", "we are": "we're", "he is": "he's", "she is": "she's", "you will": "you'll",
-    "it will": "it'll", "they will": "they'll", "you have": "you've", "they have": "they've", "we have": "we've", "i am": "I'm", "i have": "I've",
-}  # fmt: skip
+    "is not": "isn't",
+    "are not": "aren't",
+    "was not": "wasn't",
+    "were not": "weren't",
+    "do not": "don't",
+    "does not": "doesn't",
+    "did not": "didn't",
+    "cannot": "can't",
+    "can not": "can't",
+    "will not": "won't",
+    "would not": "wouldn't",
+    "should not": "shouldn't",
+    "could not": "couldn't",
+    "has not": "hasn't",
+    "have not": "haven't",
+    "had not": "hadn't",
+    "it is": "it's",
+    "that is": "that's",
+    "there is": "there's",
+    "what is": "what's",
+    "who is": "who's",
+    "you are": "you're",
+    "they are": "they're",
+    "we are": "we're",
+    "he is": "he's",
+    "she is": "she's",
+    "you will": "you'll",
+    "it will": "it'll",
+    "they will": "they'll",
+    "you have": "you've",
+    "they have": "they've",
+    "we have": "we've",
+    "i am": "I'm",
+    "i have": "I've",
+}
 _CASUAL_OPENINGS: Final = (
     "Here's the thing about {topic}: it's not as hard as it sounds.",
     "OK, so {topic}, that's what we're on about here.",
@@ -103,7 +171,7 @@ def _substituted(text: str, table: Mapping[str, str]) -> str:
             re.search(r"[.!?\n:]\s*[\"“]?$", text[max(0, match.start() - 4) : match.start()])
         )
         capital = match.group()[0].isupper() and (
-            starts or match.group() not in _FIRST_WORDS and match.group()[:2] not in {"I'", "I’", "I "}
+            starts or (match.group() not in _FIRST_WORDS and match.group()[:2] not in {"I'", "I’", "I "})
         )
         return opened(new) if capital else new
 

@@ -38,7 +38,7 @@ _EXAMPLE_OPENINGS: Final = (
     "Cases such as this one show what {topic} amounts to.",
 )
 _EXAMPLE_CLOSINGS: Final = (
-    "For instance, a family in a small town deals with it in just this way, and a large firm, to give another example, does the same.",
+    "For instance, a family in a small town deals with it in just this way, and so, for example, does a large firm.",
     "An everyday example is what happens at home or at work, such as in the kitchen or the office.",
     "For example, a student meets it in the first week, and a visitor, for instance, on the first day.",
 )
@@ -56,6 +56,9 @@ _NO_YEAR: Final = (
     (re.compile(rf",?\s*{YEAR.pattern}\s*[-–]\s*{YEAR.pattern}"), ""),
     (re.compile(rf"\b(?:[Bb]etween|[Ff]rom) {YEAR.pattern} (?:and|to|until) {YEAR.pattern}"), "over many years"),
     (re.compile(rf"(?<=\d), {YEAR.pattern},?"), ""),
+    (re.compile(rf"\b((?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*)\.?,? {YEAR.pattern},?"), r"\1"),
+    (re.compile(rf"\bAs of {YEAR.pattern}"), "At present"),
+    (re.compile(rf"\bas of {YEAR.pattern}"), "at present"),
     (re.compile(rf"\bIn(?: early| late| mid)?[ -]{YEAR.pattern}"), "At that time"),
     (re.compile(rf"\bin(?: early| late| mid)?[ -]{YEAR.pattern}"), "at that time"),
     (re.compile(rf"\bSince {YEAR.pattern}"), "For a long time"),
@@ -71,8 +74,7 @@ _NO_FIGURE: Final = (
         ),
         "a certain sum",
     ),
-    (re.compile(r"\d[\d.,]*(?:\s?(?:-|–|to)\s?\d[\d.,]*)?\s?(?:%|percent\b|per cent\b)"), "a share"),
-    (re.compile(r"\b(?:in|In) (?:the )?(?:early |late |mid-)?1?[0-9]{3}s?\b(?!,)"), "at that time"),
+    (re.compile(r"\d[\d.,]*(?:\s?(?:-|–|to)\s?\d[\d.,]*)?\s?(?:%|percent\b|per cent\b|¢)"), "a share"),
     (re.compile(r"\b\d{1,2}(?::\d\d)? ?(?:a\.?m\.?|p\.?m\.?|AM|PM)(?!\w)"), "a set hour"),
     (re.compile(r"\b\d+(?:st|nd|rd|th)\b"), "given"),
     (re.compile(r"\b\d+(?:[.,]\d+)*(?:\s?(?:-|–|to|x|×|/)\s?\d+(?:[.,]\d+)*)+(?=\s+[a-z]+s\b)"), "several"),
@@ -80,7 +82,8 @@ _NO_FIGURE: Final = (
     (re.compile(r"(?<=[A-Za-z])[-]?\d+(?=[A-Za-z]*)"), ""),
     (
         re.compile(
-            r"\b\d+(?:[.,]\d+)*(?=[ -]?(?:°|degrees?|years?|ft|feet|inch|miles?|hours?|minutes?|mg|kg|lb|oz|ml|mm|cm|km|m)\b)"
+            r"\b\d+(?:[.,]\d+)*"
+            r"(?=[ -]?(?:°|degrees?|years?|ft|feet|inch|miles?|hours?|minutes?|mg|kg|lb|oz|ml|mm|cm|km|m)\b)"
         ),
         "some ",
     ),
@@ -88,7 +91,8 @@ _NO_FIGURE: Final = (
     (re.compile(r"\d+"), ""),
 )
 _SUCH_AS: Final = re.compile(
-    r"(?:,|\s)?\s(?:such as|e\.g\.?,?|for example|for instance)\b[^.;:()\n]*?(?=[.;:()\n]|, (?:and|which|but|while|is|are|can)\b|$)",
+    r"(?:,|\s)?\s(?:such as|e\.g\.?,?|for example|for instance)\b[^.;:()\n]*?"
+    r"(?=[.;:()\n]|, (?:and|which|but|while|is|are|can)\b|$)",
     re.IGNORECASE,
 )
 _EXAMPLE_WORDS: Final = (
@@ -116,7 +120,7 @@ def add_figures(task: Task) -> str:
 def drop_figures(task: Task) -> str:
     """Amounts, dates and measures put in words that carry no digit."""
     text = task.passage
-    for pattern, words in _NO_FIGURE:
+    for pattern, words in (*_NO_YEAR, *_NO_FIGURE):
         text = pattern.sub(words, text)
     return opened(tidy(text))
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pipeline.chat.offline.chance import Chance
 from pipeline.measures.claim import Claim
 from pipeline.measures.text import sentences, word_count
-from pipeline.measures.topicality import STOPWORDS, covers, key_terms, on_topic, stems
+from pipeline.measures.topicality import covered_terms, on_topic, same_term, stem
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _SPACE_BEFORE: Final = re.compile(r" +(?=[,;:.!?)])")
+LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•–]|\(?\d{1,2}[.)]|[a-z]\))[ \t]+", re.MULTILINE)
 _ENDED: Final = re.compile(r"[.!?:][\"'”’)\]]*$")
-_LOWERED: Final = STOPWORDS | frozenset("many most several one two many it's there's this that these those".split())
+_LOWERED: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "the a an this that these those it its he she they his her their there in on at by for with from after before "
+        "because although since if when while as some many most all one each every both",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +38,28 @@ class Task:
     @property
     def topic(self) -> str:
         """The query's most telling term that the passage holds, as the passage writes it in mid-sentence."""
-        found = stems(self.passage)
-        covered = [term for term in key_terms(self.query) if covers(found, term)]
-        if not covered:
-            return "the subject"
-        one = frozenset(covered[:1])
-        for match in _TOKEN.finditer(self.passage):
-            word = match.group()
-            if covers(stems(word), covered[0]):
-                starts = match.start() == 0 or self.passage[max(0, match.start() - 2) : match.start()] in {
-                    ". ",
-                    "! ",
-                    "? ",
-                }
-                return word.lower() if starts and word.lower() in one else word
-        return covered[0]
+        return _topic(self.query, self.passage)
 
     def still_answers(self, text: str) -> bool:
         """Whether a text is still on the query's topic, or no farther from it than the passage."""
         return on_topic(self.query, text) or not on_topic(self.query, self.passage)
+
+
+@lru_cache(maxsize=64)
+def _topic(query: str, passage: str) -> str:
+    covered = covered_terms(query, passage)
+    if not covered:
+        return "the subject"
+    root = stem(covered[0])
+    places = [m for m in _TOKEN.finditer(passage) if same_term(stem(m.group()), root)]
+    words = [m.group() for m in places]
+    plain = [word for word in words if word.islower()]
+    if plain:
+        return plain[0]
+    inside = [m.group() for m in places if re.search(r"[a-z,] $", passage[max(0, m.start() - 2) : m.start()])]
+    if not inside:
+        return words[0].lower() if words else covered[0]
+    return inside[0].capitalize() if inside[0].isupper() and len(inside[0]) > 4 else inside[0]
 
 
 def closed(text: str) -> str:
@@ -63,7 +74,7 @@ def opened(text: str) -> str:
 
 
 def continued(text: str) -> str:
-    """A sentence fit to stand behind a comma: its first word in lower case where that is safe."""
+    """A sentence fit to stand behind a comma: its first word in lower case where it is surely no name or headline."""
     first = text.split(maxsplit=1)[0] if text.strip() else ""
     return text[:1].lower() + text[1:] if first.lower().strip(",") in _LOWERED and first != "I" else text
 
@@ -75,13 +86,18 @@ def tidy(text: str) -> str:
     text = re.sub(r",(?:\s*,)+", ",", text)
     text = re.sub(r"(?:(?<=^)|(?<=[.!?] )|(?<=\n))[,;]\s*", "", text)
     text = re.sub(r",(?=[.;!?])", "", text)
-    text = re.sub(r"(?:(?<=[.!?] )|^)([a-z])(?=[a-z]+ )", lambda m: m[1].upper(), text.strip())
     return text.strip()
+
+
+def unmarked(passage: str) -> str:
+    """The passage without a list mark at its start, if it is no list: something is going to stand before it."""
+    return passage if "\n" in passage else re.sub(r"^\s*[-*•–]\s+", "", passage)
 
 
 def framed(before: str, passage: str, after: str) -> str:
     """The passage between an opening and a closing sentence. Lists keep their lines."""
     gap = "\n" if "\n" in passage else " "
+    passage = unmarked(passage)
     return gap.join(part for part in (before, closed(passage), after) if part)
 
 
@@ -97,6 +113,18 @@ def without_sentences(task: Task, unwanted: Callable[[str], bool], keep_share: f
         if rest and word_count(text) >= least and task.still_answers(text):
             parts = rest
     return " ".join(parts)
+
+
+def as_prose(passage: str) -> str:
+    """A list's lines as one paragraph: short items in a row, long ones as sentences. Prose stays as it is."""
+    if "\n" not in passage:
+        return passage
+    lines = [LIST_MARK.sub("", line).strip() for line in passage.split("\n") if line.strip()]
+    items = [line.rstrip(" .;,") for line in lines[1:]]
+    if items and max(map(word_count, items)) <= 8:
+        head = lines[0].rstrip(" :.")
+        return closed(f"{head}, namely {', '.join(continued(item) for item in items[:-1])} and {continued(items[-1])}")
+    return tidy(" ".join(opened(closed(line).replace(":.", ":")) for line in lines))
 
 
 def fill(task: Task, templates: Sequence[str], **slots: object) -> str:
