@@ -79,7 +79,9 @@ class Endpoint:
                 self.structured = False
                 return await self.complete(request)
             raise self._meaning(error, request.model) from None
-        except openai.APITimeoutError:
+        except openai.APITimeoutError as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise _unreachable(error) from None
             raise Passing(f"no answer within {self._timeout_s:g} s", pushes_back=True) from None
         except openai.APIConnectionError as error:
             raise _unreachable(error) from None
@@ -135,7 +137,7 @@ def _in_json_mode(request: ChatRequest) -> dict[str, Any]:
 
 def _unreachable(error: openai.APIConnectionError) -> Passing:
     cause = error.__cause__ or error
-    if isinstance(cause, httpx2.ConnectError):
+    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
         return Unreachable(f"nothing answers there: {_short(str(cause))}")
     return Passing(f"the connection broke: {_short(str(cause) or type(cause).__name__)}")
 
