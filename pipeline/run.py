@@ -23,6 +23,7 @@ from pipeline import summary
 from pipeline.accounts import add_untouched, keep_accounts
 from pipeline.card import write_card
 from pipeline.chat.config import ChatConfig
+from pipeline.chat.memory import open_engine
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Sampling
 from pipeline.cleaning import CleaningOptions, Selection, select_seeds
@@ -77,7 +78,10 @@ def run(options: Options, output: Output, console: Console) -> int:
         print(f"{output.folder} is complete and intact: nothing to do.")
         return COMPLETE
 
-    work = work_through(waves, recipe, source, options, chat_config(options, output), output, console)
+    chat = chat_config(options, output)
+    if not chat.offline_only:
+        open_engine(chat.store).dispose()  # a store that can't be used is told here, before any worker starts
+    work = work_through(waves, recipe, source, options, chat, output, console)
     staged = [wave.folder for wave in waves if wave.folder.is_dir()]
     accounts = keep_accounts(staged)
     add_untouched(accounts, sum(len(wave.seeds) for wave in waves if not wave.folder.is_dir()), "stopped")

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from queue import SimpleQueue
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -167,14 +169,17 @@ def open_engine(url: str) -> sa.Engine:
         raise UsageError(f"--store: {url!r} is not a store; expected sqlite:///FILE or postgresql://…") from error
     shown = parsed.render_as_string(hide_password=True)
     if parsed.get_backend_name() == "postgresql":
-        engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=2)
+        engine = looking = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=2)
     elif parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(parsed, connect_args={"timeout": 60, "check_same_thread": False})
         sa.event.listen(engine, "connect", _set_up_sqlite)
+        looking = sa.create_engine(f"sqlite:///file:{quote(parsed.database or '')}?mode=ro&uri=true")
     else:
         raise UsageError(f"--store: {shown} is not a store that we know; expected sqlite:///FILE or postgresql://…")
     try:
-        _check_format(engine, shown)
+        if engine is looking or _holds_something(parsed.database):
+            _refuse_foreign(looking, shown)
+        _make_ours(engine)
     except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
         raise UsageError(
             f"--store: can't use {shown}: {_first_line(error)}. It was left as it is; name another, or mend this one."
@@ -189,21 +194,37 @@ def insert_new(engine: sa.Engine) -> sa.Insert:
     return insert
 
 
-def _check_format(engine: sa.Engine, shown: str) -> None:
+def _holds_something(file: str | None) -> bool:
+    return file is not None and Path(file).exists() and Path(file).stat().st_size > 0
+
+
+def _refuse_foreign(engine: sa.Engine, shown: str) -> None:
+    """Look without writing: even switching a SQLite file to WAL would change another program's database."""
     tables = set(sa.inspect(engine).get_table_names())
-    foreign = tables - set(_metadata.tables)
-    if tables and "infir_format" not in tables and (engine.dialect.name == "sqlite" or foreign & {answers.name}):
-        raise UsageError(f"--store: {shown} is another program's database; it was left as it is. Name another file.")
-    _metadata.create_all(engine)
-    with engine.begin() as connection:
+    if _format.name not in tables:
+        ours = tables & set(_metadata.tables)
+        if ours or (tables and engine.dialect.name == "sqlite"):
+            raise UsageError(f"--store: {shown} is another program's database; it was left as it is. Name another.")
+        return
+    with engine.connect() as connection:
         found = connection.execute(sa.select(_format.c.format)).scalars().all()
-        if not found:
-            connection.execute(sa.insert(_format).values(format=FORMAT))
-            connection.execute(sa.insert(spend).values(id=1, usd=0.0))
-        elif list(found) != [FORMAT]:
-            raise UsageError(
-                f"--store: {shown} holds {found[0]!r}, this version reads {FORMAT!r}; it was left as it is."
-            )
+    if found and list(found) != [FORMAT]:
+        raise UsageError(f"--store: {shown} holds {found[0]!r}, this version reads {FORMAT!r}; it was left as it is.")
+
+
+def _make_ours(engine: sa.Engine) -> None:
+    """Make the tables where they are missing. Another process may be at it: the loser of that race looks again."""
+    for last in (False, True):
+        try:
+            with engine.begin() as connection:
+                _metadata.create_all(connection)
+                if connection.execute(sa.select(_format.c.format)).first() is None:
+                    connection.execute(sa.insert(spend).values(id=1, usd=0.0))
+                    connection.execute(sa.insert(_format).values(format=FORMAT))
+            return
+        except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.IntegrityError):
+            if last:
+                raise
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

@@ -112,11 +112,14 @@ class Chat:
     async def _ask_endpoint(self, request: ChatRequest) -> Answer:
         failed = 0
 
-        async def attempt() -> tuple[str, float]:
+        async def attempt() -> Answer:
             nonlocal failed
             await self._limits.enter(TASKS.index(request.task), _expected_tokens(request))
+            # The slot is kept until the answer is durable: what a crash loses is never more than one window, and the spend
+            # that the next request is held against is known.
             try:
-                return await self._once(request)
+                raw, latency_s = await self._once(request)
+                return await self._keep(request, raw, latency_s, failed)
             except Passing:
                 failed += 1
                 self._count("failed_attempts")
@@ -125,15 +128,15 @@ class Chat:
                 self._limits.leave()
 
         try:
-            raw, latency_s = await _retrying(self._may_pass).wraps(attempt)()
+            return await _retrying(self._may_pass).wraps(attempt)()
         except Passing as failure:
             raise self._given_up(failure, failed) from None
         except Fatal as failure:
             raise self._stop(failure.sentence) from None
-        self._failed_in_a_row, self._answered = 0, True
+
+    async def _keep(self, request: ChatRequest, raw: str, latency_s: float, failed: int) -> Answer:
         usage = usage_of(raw)
         answer = answer_of(raw, failed_attempts=failed, latency_s=latency_s)
-        cost = self._prices.cost(request.model, Usage(**usage))
         remembered = Remembered(
             key=request.key,
             task=request.task,
@@ -142,13 +145,14 @@ class Chat:
             model_version=answer.model_version,
             failed_attempts=failed,
             latency_s=latency_s,
-            cost_usd=cost,
+            cost_usd=self._prices.cost(request.model, answer.usage),
             **usage,
         )
         try:
             self._spent = await self._memory.keep(remembered)
         except OSError as error:
-            raise self._stop(str(error)) from None
+            raise Fatal(str(error)) from None
+        self._failed_in_a_row, self._answered = 0, True
         self._count("made")
         return answer
 
