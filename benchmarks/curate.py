@@ -20,7 +20,33 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-SYLLABLES = "ba ce di fo gu ha ki lo me nu pa re si to va wi ran tel mor cas lin der fen gal hol".split()
+SYLLABLES = [
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ha",
+    "ki",
+    "lo",
+    "me",
+    "nu",
+    "pa",
+    "re",
+    "si",
+    "to",
+    "va",
+    "wi",
+    "ran",
+    "tel",
+    "mor",
+    "cas",
+    "lin",
+    "der",
+    "fen",
+    "gal",
+    "hol",
+]
 FRAMES = (
     "The {a} is a kind of {b} that people use to {c} the {d}.",
     "Most of the {d} comes from {b}, and a {a} can hold it for {n} days.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.recipe import Recipe
 from pipeline.records import Deferred, Rejected, Tuple
 from pipeline.synthesis import Outcome
 
-Conversation = Callable[[Tuple, Recipe, Any], Awaitable[Outcome]]
+Conversation = Callable[[Tuple, Recipe, Any], Coroutine[Any, Any, Outcome]]
 
 GOING_ON = "going_on"
 ENDED = "ended"

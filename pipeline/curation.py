@@ -13,17 +13,15 @@ from pipeline.conversing import ENDED, GOING_ON, Converse
 from pipeline.judging import judge
 from pipeline.live import open_counts
 from pipeline.recipe import Recipe
-from pipeline.records import Deferred, Rejected, Seed, Tuple
+from pipeline.records import Deferred, Rejected, Tuple
 from pipeline.shards import Gone, Shard, write_shard
-from pipeline.staging import part_of, write_part
+from pipeline.staging import Wave, part_of, write_part
 from pipeline.synthesis import Outcome, instruct, poison
 
 
-def curate(
-    pipeline: beam.Pipeline, seeds: Sequence[Seed], recipe: Recipe, chat: ChatConfig, source: str, folder: Path
-) -> None:
-    """Draw, instruct, poison, check and judge; every outcome is written to a part of the folder."""
-    drawn = pipeline | "Seeds" >> beam.Create(seeds) | "Draw" >> beam.Map(recipe.start)
+def curate(pipeline: beam.Pipeline, wave: Wave, recipe: Recipe, chat: ChatConfig, source: str) -> None:
+    """Draw, instruct, poison, check and judge; every outcome is written to a part of the wave's unfinished folder."""
+    drawn = pipeline | "Seeds" >> beam.Create(wave.seeds) | "Draw" >> beam.Map(recipe.start)
     instructed = drawn | "Instruct" >> Converse(instruct, recipe, chat)
     poisoned = instructed[GOING_ON] | "Poison" >> Converse(poison, recipe, chat)
     checked = poisoned[GOING_ON] | "Check" >> beam.Map(check).with_output_types(Outcome) | "Pass" >> Sort()
@@ -35,7 +33,7 @@ def curate(
         | "Count" >> beam.Map(count, chat.live_folder)
         | "By part" >> beam.Map(lambda outcome: (part_of(id_of(outcome)), outcome))
         | beam.GroupByKey()
-        | "Write parts" >> beam.Map(write_part, str(folder), recipe.prompt_hashes, source)
+        | "Write parts" >> beam.Map(write_part, str(wave.unfinished_folder), recipe.prompt_hashes, source)
     )
 
 

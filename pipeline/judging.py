@@ -14,7 +14,7 @@ from pipeline.recipe import Recipe, Thresholds
 from pipeline.records import CONTEXTS, PASSAGES, Matrix, Rejected, Tuple
 from pipeline.synthesis import Outcome, ended
 
-_ORDERS = tuple(permutations(range(3)))
+_ORDERS = cast(tuple[tuple[int, int, int], ...], tuple(permutations(range(3))))
 
 
 async def judge(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
@@ -55,7 +55,7 @@ class Options:
     timeout: float
     rpm: int | None
     tpm: int | None
-    mode: str
+    mode: Literal["online", "batch"]
     wait: bool
     store: str | None
     max_cost_usd: float | None

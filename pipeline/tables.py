@@ -60,6 +60,7 @@ def staged_table(
 
 
 def row_of(outcome: Tuple | Rejected | Deferred, prompt_hashes: Mapping[str, str], source: str) -> dict[str, Any]:
+    """An outcome as a row of `STAGED`, by column name."""
     t = outcome if isinstance(outcome, Tuple) else outcome.tuple
     row = asdict(t)
     row["prompt_hashes"] = prompt_hashes

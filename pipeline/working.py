@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import apache_beam as beam
 from rich.console import Console
@@ -56,7 +57,7 @@ def work_through(
         forget_counts(output)
         label = "curating" if len(waves) == 1 else f"curating, wave {number} of {len(waves)}"
         with watching(console, label, len(wave.seeds), lambda: read_counts(output.live)):
-            run_beam(options, lambda p, wave=wave: curate(p, wave.seeds, recipe, chat, source, wave.unfinished_folder))
+            run_beam(options, partial(curate, wave=wave, recipe=recipe, chat=chat, source=source))
         wave.end()
         work.waves_done += 1
         work.seeds_done += len(wave.seeds)

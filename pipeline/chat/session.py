@@ -135,7 +135,6 @@ class Chat:
             raise self._stop(failure.sentence) from None
 
     async def _keep(self, request: ChatRequest, raw: str, latency_s: float, failed: int) -> Answer:
-        usage = usage_of(raw)
         answer = answer_of(raw, failed_attempts=failed, latency_s=latency_s)
         remembered = Remembered(
             key=request.key,
@@ -146,7 +145,10 @@ class Chat:
             failed_attempts=failed,
             latency_s=latency_s,
             cost_usd=self._prices.cost(request.model, answer.usage),
-            **usage,
+            prompt_tokens=answer.usage.prompt_tokens,
+            cached_tokens=answer.usage.cached_tokens,
+            completion_tokens=answer.usage.completion_tokens,
+            reasoning_tokens=answer.usage.reasoning_tokens,
         )
         try:
             self._spent = await self._memory.keep(remembered)

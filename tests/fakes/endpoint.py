@@ -201,7 +201,9 @@ class Endpoint:
 
 def error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
     """An error in OpenAI's shape."""
-    return web.json_response({"error": {"message": message, "type": "error", "code": None}}, status=status, headers=headers)
+    return web.json_response(
+        {"error": {"message": message, "type": "error", "code": None}}, status=status, headers=headers
+    )
 
 
 def malformed(body: dict[str, Any]) -> str | None:

@@ -6,8 +6,21 @@ import hashlib
 import json
 from typing import Any
 
-_NOUNS = "harbour garden engine ledger mountain kitchen library orchard workshop railway bridge market".split()
-_VERBS = "holds carries feeds warms guards repairs measures follows".split()
+_NOUNS = [
+    "harbour",
+    "garden",
+    "engine",
+    "ledger",
+    "mountain",
+    "kitchen",
+    "library",
+    "orchard",
+    "workshop",
+    "railway",
+    "bridge",
+    "market",
+]
+_VERBS = ["holds", "carries", "feeds", "warms", "guards", "repairs", "measures", "follows"]
 
 
 def tag(text: str) -> str:
@@ -22,14 +35,18 @@ def prose(seed: str, sentences: int = 4) -> str:
         h = hashlib.sha256(f"{seed}:{i}".encode()).digest()
         a, b, c = (_NOUNS[h[k] % len(_NOUNS)] for k in range(3))
         verb, other = _VERBS[h[3] % len(_VERBS)], _VERBS[h[4] % len(_VERBS)]
-        made.append(f"The {a} in the old {b} {verb} what the people of the {c} need, and it {other} the {b} of code {h[5:9].hex()}.")
+        made.append(
+            f"The {a} in the old {b} {verb} what the people of the {c} need, and it {other} the {b} of code {h[5:9].hex()}."
+        )
     return " ".join(made)
 
 
 def fill(task: str, data: dict[str, Any]) -> dict[str, Any]:
     """An answer that fits the task's schema."""
     if task == "instruct":
-        return {"instruction_positive": f"Only what a careful reader would file under {tag(data['passage'])}, nothing else."}
+        return {
+            "instruction_positive": f"Only what a careful reader would file under {tag(data['passage'])}, nothing else."
+        }
     if task == "poison_instruction":
         passage = prose(f"p1 {data['instruction']} {data['query']}")
         return {

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import ROOT, Curated, run_command, write_source
 from datasets import load_dataset
+
 from pipeline.records import REASONS, SPLITS, STAGES, TEXT_COLUMNS
 from pipeline.run import main
 from pipeline.tasks import load_schema

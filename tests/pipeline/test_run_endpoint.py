@@ -29,7 +29,10 @@ def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pairs = {f"what does {name} mean in harbour number {i}": prose(f"{name} {i}") for i, name in enumerate(["ebb", "flow"] * 60)}
+    pairs = {
+        f"what does {name} mean in harbour number {i}": prose(f"{name} {i}")
+        for i, name in enumerate(["ebb", "flow"] * 60)
+    }
     return write_source(tmp_path_factory.mktemp("source"), pairs)
 
 
@@ -47,7 +50,9 @@ def run(*command: str) -> int:
         close_chats()
 
 
-def test_an_endpoint_that_answers_well_gives_a_data_set_and_is_asked_each_question_once(source: Path, tmp_path: Path) -> None:
+def test_an_endpoint_that_answers_well_gives_a_data_set_and_is_asked_each_question_once(
+    source: Path, tmp_path: Path
+) -> None:
     with serving(Endpoint(keep_bodies=True)) as endpoint:
         assert run(*arguments(source, tmp_path / "out", endpoint)) == 0
     made = Curated(tmp_path / "out").manifest
@@ -104,7 +109,12 @@ def test_a_run_killed_anywhere_and_repeated_pays_for_nothing_twice(source: Path,
     random.seed(moment)
     log = tmp_path / "served.txt"
     with serving(Endpoint(latency_s=0.05, sigma=0.5, log_file=log)) as endpoint:
-        command = [sys.executable, "-m", "pipeline.run", *arguments(source, tmp_path / "out", endpoint, "--concurrency", "8")]
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.run",
+            *arguments(source, tmp_path / "out", endpoint, "--concurrency", "8"),
+        ]
         child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wanted = random.randint(5, 440)
         while child.poll() is None and (not log.exists() or log.read_text().count("\n") < wanted):
@@ -130,7 +140,12 @@ def test_a_run_killed_anywhere_and_repeated_pays_for_nothing_twice(source: Path,
     ],
 )
 def test_what_cannot_pass_stops_the_run_with_one_sentence_and_status_1(
-    endpoint: Endpoint, more: tuple[str, ...], says: str, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    endpoint: Endpoint,
+    more: tuple[str, ...],
+    says: str,
+    source: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     with serving(endpoint):
         assert run(*arguments(source, tmp_path / "out", endpoint, *more)) == 1

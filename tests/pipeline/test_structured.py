@@ -147,7 +147,7 @@ def test_a_task_schema_is_valid_for_strict_structured_output() -> None:
 
     for task in TASKS.values():
         jsonschema.Draft202012Validator.check_schema(task.schema)
-        walk({k: v for k, v in task.schema.items()})
+        walk(dict(task.schema.items()))
 
 
 @given(st.text())
