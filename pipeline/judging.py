@@ -23,14 +23,8 @@ async def judge(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
     Contexts and passages are shown in orders drawn from the id, so that position teaches the judge nothing.
     """
     contexts, passages = shown_order(t.id, "contexts"), shown_order(t.id, "passages")
-    data = {
-        "contexts": [
-            {"instruction": getattr(t, CONTEXTS[c][0]), "query": getattr(t, CONTEXTS[c][1])} for c in contexts
-        ],
-        "passages": [getattr(t, PASSAGES[p]) for p in passages],
-    }
     try:
-        filled = await fill(chat, recipe.request("judge", data))
+        filled = await fill(chat, recipe.request("judge", judge_data(t)))
     except (NoAnswer, Unusable) as failure:
         return ended(t, "judge", failure)
     judged = replace(
@@ -41,6 +35,17 @@ async def judge(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
         calls=t.calls + filled.calls,
     )
     return decide(judged, recipe.thresholds)
+
+
+def judge_data(t: Tuple) -> dict[str, object]:
+    """What prompts/judge.md says the user message holds."""
+    return {
+        "contexts": [
+            {"instruction": getattr(t, CONTEXTS[c][0]), "query": getattr(t, CONTEXTS[c][1])}
+            for c in shown_order(t.id, "contexts")
+        ],
+        "passages": [getattr(t, PASSAGES[p]) for p in shown_order(t.id, "passages")],
+    }
 
 
 def shown_order(tuple_id: str, what: str) -> tuple[int, int, int]:

@@ -21,6 +21,12 @@ class _Funnel(ProgressColumn):
         return Text(str(task.fields.get("detail", "")), style="dim")
 
 
+def paper() -> Console:
+    """Standard output for what is read at the end; wide enough for a table where it is a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
 @contextmanager
 def watching(console: Console, label: str, total: int, counts: Callable[[], Counter[str]]) -> Iterator[None]:
     """Show how far `label` is while the body runs.

@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 import pipeline.quiet  # noqa: F401, first of ours: before anything imports Beam
+from pipeline import estimate, summary
 from pipeline import manifest as manifests
-from pipeline import summary
 from pipeline.accounts import add_untouched, keep_accounts
 from pipeline.card import write_card
 from pipeline.chat.config import ChatConfig
-from pipeline.chat.memory import open_engine
+from pipeline.chat.memory import open_engine, read_experience
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Sampling
 from pipeline.cleaning import CleaningOptions, Selection, select_seeds
@@ -32,6 +32,7 @@ from pipeline.dimensions import Dimensions
 from pipeline.errors import UsageError
 from pipeline.options import Options, parse
 from pipeline.output import Output, open_output
+from pipeline.progress import paper
 from pipeline.recipe import Recipe, Thresholds
 from pipeline.records import DEFERRALS, Seed
 from pipeline.shards import plan_shards, put_in_place
@@ -68,6 +69,8 @@ def run(options: Options, output: Output, console: Console) -> int:
     recipe = make_recipe(options)
     selection = read(options, console)
     seeds = assign_splits(selection.seeds)
+    if options.estimate:
+        return show_estimate(seeds, recipe, options, output)
     source = f"{selection.report.name}/{options.source_split}"
     settings = {"recipe": recipe.fingerprint, "code": code_hash(), "source": source}
     waves = plan_waves(seeds, options.wave_size, settings, output.waves)
@@ -103,7 +106,7 @@ def run(options: Options, output: Output, console: Console) -> int:
     manifests.write(made, output.manifest)
     write_card(made, output.folder)
     forget_other_waves(output.waves, waves)
-    summary.show(made, output.folder, Console())
+    summary.show(made, output.folder, paper())
     return status(work)
 
 
@@ -151,6 +154,22 @@ def chat_config(options: Options, output: Output) -> ChatConfig:
         live_folder=str(output.live),
         offline_only=not options.needs_endpoint,
     )
+
+
+def show_estimate(seeds: Sequence[Seed], recipe: Recipe, options: Options, output: Output) -> int:
+    """Print what the run would ask, use, cost and take."""
+    chat = chat_config(options, output)
+    known = options.store or output.answers.exists()
+    lines = estimate.estimate(
+        seeds,
+        recipe,
+        Prices.load(options.price),
+        read_experience(chat.store) if known else {},
+        options.concurrency,
+        options.mode == "batch",
+    )
+    estimate.show(lines, len(seeds), paper())
+    return COMPLETE
 
 
 def hash_inputs(settings: dict[str, Any], seeds: Sequence[Seed], num_shards: int) -> str:

@@ -15,20 +15,8 @@ Outcome = Tuple | Rejected | Deferred
 
 async def instruct(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
     """Ask for I+, an instruction that P+ obeys, along the seed's dimension and in its form."""
-    dimension, form = recipe.drawn(t)
-    data: dict[str, object] = {
-        "dimension": {
-            "name": dimension.name,
-            "definition": dimension.definition,
-            "examples": list(dimension.examples),
-        },
-        "form": {"name": form.name, "definition": form.definition},
-        **_wording_group(t),
-        "query": t.query_positive,
-        "passage": t.document,
-    }
     try:
-        filled = await fill(chat, recipe.request("instruct", data))
+        filled = await fill(chat, recipe.request("instruct", instruct_data(t, recipe)))
     except (NoAnswer, Unusable) as failure:
         return ended(t, "instruct", failure)
     return _with(t, filled)
@@ -39,21 +27,9 @@ async def poison(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
 
     Where both fail, the instruction's failure is the one that is told, whichever came first.
     """
-    dimension, form = recipe.drawn(t)
-    texts = {"query": t.query_positive, "passage": t.document, "instruction": t.instruction_positive}
-    instruction: dict[str, object] = {
-        "dimension": {
-            "name": dimension.name,
-            "definition": dimension.definition,
-            "poisoning": dimension.poisoning,
-        },
-        "form": {"name": form.name, "definition": form.definition},
-        **_wording_group(t),
-        **texts,
-    }
     asked = await asyncio.gather(
-        fill(chat, recipe.request("poison_instruction", instruction)),
-        fill(chat, recipe.request("poison_query", texts)),
+        fill(chat, recipe.request("poison_instruction", poison_instruction_data(t, recipe))),
+        fill(chat, recipe.request("poison_query", poison_query_data(t))),
         return_exceptions=True,
     )
     failures: list[tuple[str, NoAnswer | Unusable]] = []
@@ -67,6 +43,42 @@ async def poison(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
     for _, failure in failures[1:]:
         t = replace(t, calls=t.calls + getattr(failure, "calls", ()))
     return ended(t, *failures[0]) if failures else t
+
+
+def instruct_data(t: Tuple, recipe: Recipe) -> dict[str, object]:
+    """What prompts/instruct.md says the user message holds."""
+    dimension, form = recipe.drawn(t)
+    return {
+        "dimension": {
+            "name": dimension.name,
+            "definition": dimension.definition,
+            "examples": list(dimension.examples),
+        },
+        "form": {"name": form.name, "definition": form.definition},
+        **_wording_group(t),
+        "query": t.query_positive,
+        "passage": t.document,
+    }
+
+
+def poison_instruction_data(t: Tuple, recipe: Recipe) -> dict[str, object]:
+    """What prompts/poison_instruction.md says the user message holds."""
+    dimension, form = recipe.drawn(t)
+    return {
+        "dimension": {
+            "name": dimension.name,
+            "definition": dimension.definition,
+            "poisoning": dimension.poisoning,
+        },
+        "form": {"name": form.name, "definition": form.definition},
+        **_wording_group(t),
+        **poison_query_data(t),
+    }
+
+
+def poison_query_data(t: Tuple) -> dict[str, object]:
+    """What prompts/poison_query.md says the user message holds."""
+    return {"query": t.query_positive, "passage": t.document, "instruction": t.instruction_positive}
 
 
 def ended(t: Tuple, stage: str, failure: NoAnswer | Unusable) -> Rejected | Deferred:

@@ -75,6 +75,17 @@ class Remembered:
     created_at: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """What the answers of one task and model were like, on average; zeros where there are none."""
+
+    answers: int = 0
+    mean_completion: float = 0.0
+    mean_reasoning: float = 0.0
+    cached_share: float = 0.0
+    mean_latency_s: float = 0.0
+
+
 @dataclass(slots=True)
 class _Look:
     key: str
@@ -185,6 +196,29 @@ def open_engine(url: str) -> sa.Engine:
             f"--store: can't use {shown}: {_first_line(error)}. It was left as it is; name another, or mend this one."
         ) from error
     return engine
+
+
+def read_experience(url: str) -> dict[tuple[str, str], Experience]:
+    """(task, model) -> what the answers of a store were like. A store that can't be used is a UsageError."""
+    engine = open_engine(url)
+    mean, total = sa.func.avg, sa.func.sum
+    chosen = sa.select(
+        answers.c.task,
+        answers.c.model,
+        sa.func.count(),
+        mean(answers.c.completion_tokens),
+        mean(answers.c.reasoning_tokens),
+        total(answers.c.cached_tokens),
+        total(answers.c.prompt_tokens),
+        mean(answers.c.latency_s),
+    ).group_by(answers.c.task, answers.c.model)
+    with engine.connect() as connection:
+        rows = connection.execute(chosen).all()
+    engine.dispose()
+    return {
+        (task, model): Experience(n, float(done), float(thought), float(cached) / max(1, int(prompt)), float(latency))
+        for task, model, n, done, thought, cached, prompt, latency in rows
+    }
 
 
 def insert_new(engine: sa.Engine) -> sa.Insert:

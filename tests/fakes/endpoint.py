@@ -21,6 +21,7 @@ from typing import Any
 
 from aiohttp import web
 
+from pipeline.chat.tokens import PER_MESSAGE, count_tokens
 from tests.fakes.writer import answer as write
 
 KEY = "sk-local-0123456789abcdef"
@@ -180,8 +181,8 @@ class Endpoint:
             content, finish = (content or "")[:20], "length"
         elif chance.random() < faults.filtered:
             content, finish = None, "content_filter"
-        prompt = sum(len(message["content"]) for message in body["messages"]) // 4
-        completion = max(1, len(content or "") // 4)
+        prompt = sum(count_tokens(message["content"]) + PER_MESSAGE for message in body["messages"])
+        completion = max(1, count_tokens(content or ""))
         message = {"role": "assistant", "content": content, "refusal": refusal}
         choices = [{"index": 0, "message": message, "finish_reason": finish}]
         return {

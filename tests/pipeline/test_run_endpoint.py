@@ -188,6 +188,30 @@ def test_a_budget_ends_the_run_early_and_a_higher_one_goes_on(source: Path, tmp_
     assert Curated(tmp_path / "out").manifest["counts"] == {"seeds": 120, "accepted": 120, "rejected": 0, "deferred": 0}
 
 
+def test_an_estimate_calls_nothing_and_comes_within_15_percent_of_what_the_run_takes(
+    source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    price = ("--price", "writer-1=1,4", "--price", "judge-1=2,8,2")
+    with serving(Endpoint(latency_s=0.1)) as endpoint:
+        asked = arguments(source, tmp_path / "out", endpoint, *price, "--concurrency", "16")
+        assert run(*asked, "--estimate") == 0
+        assert not endpoint.log.attempts
+        assert "Assumed where" in capfd.readouterr().out
+        assert run(*asked, "--num-seeds", "20") == 0
+        capfd.readouterr()
+        assert run(*asked, "--estimate") == 0
+        total = next(line for line in capfd.readouterr().out.split("\n") if line.strip().startswith("total"))
+        assert sum(endpoint.log.attempts.values()) == 80
+        assert run(*asked) == 0
+    cells = [cell.strip() for cell in total.split("│")]
+    calls, prompt, completion, dollars = (float(cell.replace(",", "")) for cell in cells[2:6])
+    made = Curated(tmp_path / "out").manifest
+    assert calls == 480
+    assert prompt == pytest.approx(made["tokens"]["total"]["prompt"], rel=0.15)
+    assert completion == pytest.approx(made["tokens"]["total"]["completion"], rel=0.15)
+    assert dollars == pytest.approx(made["cost_usd"], rel=0.15, abs=0.01)
+
+
 def test_a_planted_key_is_found_nowhere(source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with serving(Endpoint(faults=Faults(server_error=0.1))) as endpoint:
         assert run(*arguments(source, tmp_path / "out", endpoint)) == 0
