@@ -35,8 +35,9 @@ from pipeline.output import Output, open_output
 from pipeline.progress import paper
 from pipeline.recipe import Recipe, Thresholds
 from pipeline.records import DEFERRALS, Seed
+from pipeline.runners import make_runner
 from pipeline.shards import plan_shards, put_in_place
-from pipeline.sources import open_source
+from pipeline.sources import open_source, summary_lines
 from pipeline.splits import assign_splits
 from pipeline.staging import forget_other_waves, plan_waves
 from pipeline.tasks import load_tasks
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: Options, output: Output, console: Console) -> int:
     """Read, curate in waves, write. Returns the exit status."""
     began = time.monotonic()
+    make_runner(options.runner, options.beam)  # an unknown one is told before anything is read
     recipe = make_recipe(options)
     selection = read(options, console)
     seeds = assign_splits(selection.seeds)
@@ -129,13 +131,16 @@ def read(options: Options, console: Console) -> Selection:
     """Read the source, clean and sample. A source without a usable pair is a UsageError."""
     source = open_source(options.source, options.source_split, exclude_queries=options.exclude_queries)
     with console.status("reading") as status:
-        return select_seeds(
+        selection = select_seeds(
             source,
             options.num_seeds,
             options.seed,
             CleaningOptions(),
             progress=lambda what, done, total: status.update(f"{what}: {done:,}" + (f" of {total:,}" if total else "")),
         )
+    for line in summary_lines(selection.report):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return selection
 
 
 def chat_config(options: Options, output: Output) -> ChatConfig:

@@ -17,9 +17,13 @@ import yaml
 from conftest import ROOT, Curated, run_command, write_source
 from datasets import load_dataset
 
-from pipeline.records import REASONS, SPLITS, STAGES, TEXT_COLUMNS
-from pipeline.run import main
-from pipeline.tasks import load_schema
+from pipeline.chat.offline import OfflineModel
+from pipeline.chat.request import Answer, ChatRequest, NoAnswer, Sampling
+from pipeline.options import parse
+from pipeline.records import DEFERRALS, REASONS, SPLITS, STAGES, TEXT_COLUMNS, Seed, Tuple
+from pipeline.run import main, make_recipe
+from pipeline.synthesis import instruct, instruct_data
+from pipeline.tasks import load_schema, load_tasks
 
 
 def rows(folder: Path, what: str) -> list[dict]:
@@ -139,7 +143,7 @@ def test_bytes_depend_neither_on_the_wave_size_nor_on_worker_processes(sample: C
         cwd=tmp_path,
     )
     assert two.returncode == 0, two.stderr
-    assert two.stderr == "", "nothing of Beam's own talk reaches a person"
+    assert two.stderr.split("\n")[1:] == [""], "one line on what was read, and nothing of Beam's own talk"
     assert Curated(tmp_path / "two").bytes == sample.bytes
     reference = sample.manifest
     for other in (Curated(tmp_path / "waves").manifest, Curated(tmp_path / "two").manifest):
@@ -199,6 +203,25 @@ def test_unusable_arguments_are_one_line_and_status_2(
     assert status == 2
     assert len(err.strip().split("\n")) == 1, err
     assert says in err
+
+
+def test_troubles_of_the_input_are_counted_shown_and_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pairs = {
+        f"what is a {n}": f"A {n} is a tool that carpenters use to shape wood, and it is kept dry."
+        for n in ("rasp", "adze", "awl")
+    }
+    source = write_source(tmp_path / "source", pairs)
+    with (source / "collection.tsv").open("ab") as collection:
+        collection.write(b"no tab in this line\n7\tbad \xff utf-8 text\n8\t\n")
+    with (source / "qrels.train.tsv").open("a") as qrels:
+        qrels.write("0\t0\t99\t1\n")
+    assert main(["--source", str(source), "--output", str(tmp_path / "out")]) == 0
+    read = json.loads((tmp_path / "out" / "manifest.json").read_text("utf-8"))["source"]
+    assert read["malformed"]["columns"] == 1
+    assert read["dangling"]["passage_missing"] == 1
+    err = capfd.readouterr().err
+    assert "collection.tsv:4" in err
+    assert "dangling: 1" in err
 
 
 def test_judgements_that_point_nowhere_are_told_with_their_number(
@@ -300,3 +323,53 @@ def test_the_direct_runner_is_the_in_process_one() -> None:
     from pipeline.runners import make_runner
 
     assert isinstance(make_runner("DirectRunner", PipelineOptions([])), FnApiRunner)
+
+
+def test_what_a_model_is_asked_with_validated_by_and_what_the_row_names_are_the_files_themselves(
+    sample: Curated,
+) -> None:
+    import hashlib
+
+    prompts, schemas = ROOT / "prompts", ROOT / "schemas"
+    for name, task in load_tasks().items():
+        request = task.request("m", {}, Sampling())
+        text = (prompts / f"{name}.md").read_text("utf-8").split("---\n", 2)[2].strip()
+        assert request.body["messages"][0]["content"] == text
+        assert request.body["response_format"]["json_schema"]["schema"] == json.loads(
+            (schemas / f"{name}.json").read_text()
+        )
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        assert {row["prompt_hashes"][name] for row in rows(sample.folder, "data")} == {digest}
+        assert sample.manifest["prompts"][name] == digest
+
+
+def test_a_worker_needs_no_prompt_schema_or_dimension_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+    import pickle
+    from importlib import resources
+
+    options = parse([])
+    recipe = make_recipe(options)
+    seed = Seed(
+        "q-d", "q", "d", "what is a heat pump", "A heat pump moves heat. It is a machine, and it costs 900 dollars."
+    )
+
+    def no_files(package: object) -> None:
+        raise AssertionError(f"a worker read from {package}")
+
+    OfflineModel().answer(recipe.request("instruct", instruct_data(recipe.start(seed), recipe)))  # warms its own tables
+    monkeypatch.setattr(resources, "files", no_files)
+    travelled = pickle.loads(pickle.dumps(recipe))
+    ended = asyncio.run(instruct(travelled.start(seed), travelled, Offline()))
+    assert isinstance(ended, Tuple), ended
+
+
+class Offline:
+    async def ask(self, request: ChatRequest) -> Answer:
+        return OfflineModel().answer(request)
+
+
+def test_every_reason_of_a_rejection_and_a_deferral_is_in_the_closed_list_and_has_words() -> None:
+    assert all(text and not text.endswith(".") for text in {**REASONS, **DEFERRALS}.values())
+    with pytest.raises(AssertionError):
+        NoAnswer("no such reason", "detail")

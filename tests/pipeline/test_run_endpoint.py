@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, Curated, write_source
@@ -17,7 +18,7 @@ from conftest import ROOT, Curated, write_source
 from pipeline.chat.session import close_chats
 from pipeline.run import main
 from tests.fakes.endpoint import KEY, Endpoint, Faults, serving
-from tests.fakes.writer import prose
+from tests.fakes.writer import answer, prose
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,29 @@ def test_with_every_kind_of_fault_every_seed_is_accounted_for_and_rows_equal_tho
     assert made["counts"]["seeds"] == 120
     assert {"refusal", "truncated", "content_filter", "empty_answer"} & set(made["rejected_by_reason"])
     assert sum(n["failed_attempts"] for n in made["calls"].values()) > 20
+
+
+def test_malformed_answers_of_real_models_cost_no_seed_its_account(
+    source: Path, tmp_path: Path, realdata: Path
+) -> None:
+    odd = [
+        json.loads(line)[field]
+        for file, field in (("malformed-json.jsonl", "input"), ("off-format-model-outputs.jsonl", "response"))
+        for line in (realdata / "odd" / file).read_text("utf-8").split("\n")
+        if line
+    ]
+
+    def responder(body: dict[str, Any]) -> str:
+        chance = random.Random(json.dumps(body))
+        return chance.choice(odd) if chance.random() < 0.3 else answer(body)
+
+    with serving(Endpoint(responder=responder)) as endpoint:
+        assert run(*arguments(source, tmp_path / "out", endpoint)) == 0
+    made = Curated(tmp_path / "out").manifest
+    assert made["counts"]["seeds"] == 120
+    assert made["counts"]["deferred"] == 0
+    assert made["counts"]["accepted"] > 60
+    assert set(made["rejected_by_reason"]) <= {"schema_violation", "empty_answer"}
 
 
 @pytest.mark.parametrize("moment", range(4))
