@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -104,6 +105,7 @@ def _values(manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
         "reasons": _reasons(manifest),
         "dimensions": _dimensions(manifest),
         "cost": _cost(manifest),
+        "audit": _audit(folder),
         "source": _source(source),
         "accepted_examples": _examples(manifest, folder, "data/"),
         "rejected_examples": _examples(manifest, folder, "rejected/"),
@@ -151,6 +153,23 @@ def _cost(manifest: Mapping[str, Any]) -> str:
     return (
         f"Tokens: {tokens['prompt']:,} in prompts ({tokens['cached']:,} cached), {tokens['completion']:,} in answers "
         f"({tokens['reasoning']:,} of reasoning). Cost: {shown}{per_tuple}."
+    )
+
+
+def _audit(folder: Path) -> str:
+    """What people who graded a sample found, where they have (`python -m pipeline.audit agree`)."""
+    try:
+        found = json.loads((folder / "audit" / "agreement.json").read_text("utf-8"))
+        line, people = found["judge_and_people"], len(found["annotators"])
+        cells, rows, kappa = found["cells_graded"], found["rows"], line["kappa"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "Nobody has graded a sample of these rows yet."
+    if kappa is None:
+        return f"{people} people graded {cells:,} cells of {rows:,} rows; too few for a figure of agreement."
+    return (
+        f"{people} people graded {cells:,} cells of {rows:,} rows without seeing the judge's grades. Judge and people: "
+        f"Cohen's kappa {kappa:.2f} (quadratic weights, 95 % interval {line['low']:.2f} to {line['high']:.2f}), "
+        f"{line['equal']:.0%} of grades equal."
     )
 
 
