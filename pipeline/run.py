@@ -35,6 +35,7 @@ from pipeline.output import Output, open_output
 from pipeline.progress import paper
 from pipeline.recipe import Recipe, Thresholds
 from pipeline.records import DEFERRALS, Seed
+from pipeline.report import write_report
 from pipeline.runners import make_runner
 from pipeline.shards import plan_shards, put_in_place
 from pipeline.sources import open_source, summary_lines
@@ -107,6 +108,7 @@ def run(options: Options, output: Output, console: Console) -> int:
     )
     manifests.write(made, output.manifest)
     write_card(made, output.folder)
+    write_report(made, output.folder)
     forget_other_waves(output.waves, waves)
     summary.show(made, output.folder, paper())
     return status(work)
@@ -191,6 +193,7 @@ def is_complete(before: dict[str, Any], inputs: str, output: Output) -> bool:
         before["inputs"] == inputs
         and before["counts"]["deferred"] == 0
         and output.card.is_file()
+        and output.report.is_file()
         and manifests.files_are_intact(before, output.folder)
     )
 
