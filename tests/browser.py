@@ -26,6 +26,9 @@ def chromium(width: int = 1280, height: int = 900) -> Iterator[object]:
     flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-sync"
     for flag in [*flags.split(), "disable-component-update", "disable-dev-shm-usage", f"window-size={width},{height}"]:
         options.add_argument(f"--{flag}")
+    if width < 500:  # a window can't be narrower, a phone can
+        metrics = {"width": width, "height": height, "pixelRatio": 1.0, "touch": False, "mobile": False}
+        options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(driver))
     try:

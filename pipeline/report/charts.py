@@ -37,7 +37,7 @@ def histogram(series: Mapping[str, np.ndarray], label: str, bins: int = 30, top:
         axes = figure.subplots()
         everything = np.concatenate([v for v in series.values() if len(v)] or [np.zeros(1)])
         high = top if top is not None else max(1.0, float(np.percentile(everything, 99.5)))
-        edges = np.linspace(0, high, bins + 1)
+        edges: list[float] = np.linspace(0, high, bins + 1).tolist()
         for (name, values), colour in zip(series.items(), _SERIES, strict=False):
             weights = np.full(len(values), 1 / max(1, len(values)))
             axes.hist(

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.checks import jaccard, trigrams
+from pipeline.report import facts, write_report
+from pipeline.report.__main__ import main
+from pipeline.report.page import read_manifest, render
+from pipeline.run import main as run
+from tests.browser import chromium
+
+HOSTILE = (
+    "</script><script>document.title='broken'</script> <img src=x onerror=alert(1)> {{ m }} {% for %} "
+    "\u202e right \u2066 to left \x00\x1b[31m \u2028 ' \" & &lt; --> "
+)
+
+
+@pytest.fixture
+def output(sample, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sample.folder, tmp_path / "infir", ignore=shutil.ignore_patterns(".work")))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, sample) -> Path:
+    """The sample's rows with hostile texts in every column of text."""
+    folder = Path(
+        shutil.copytree(sample.folder, tmp_path_factory.mktemp("hostile") / "x", ignore=shutil.ignore_patterns(".work"))
+    )
+    for file in [*folder.glob("data/*"), *folder.glob("rejected/*")]:
+        rows = pq.read_table(file).to_pylist()
+        for row in rows:
+            for name, value in row.items():
+                if isinstance(value, str) and name not in ("id", "dimension", "form", "split", "stage", "reason"):
+                    row[name] = HOSTILE + value[:30] + "long " * 4000
+        pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
+    write_report(read_manifest(folder), folder)
+    return folder / "report" / "index.html"
+
+
+def test_every_run_ends_with_a_page_that_needs_no_network(sample) -> None:
+    text = (sample.folder / "report" / "index.html").read_text("utf-8")
+
+    found: list[str] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list) -> None:
+            found.extend(value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action"))
+
+    Links().feed(text)
+    assert all(link.startswith("#") for link in found)
+    assert not re.search(r"@import|url\((?!['\"]?#)", text)
+    assert len(text) < 5_000_000
+    assert all(
+        section in text
+        for section in ("Funnel", "Diversity", "What BM25 solves", "A row for every reason", "offline-rules")
+    )
+
+
+def test_the_same_folder_gives_the_same_page(output: Path) -> None:
+    before = (output / "report" / "index.html").read_bytes()
+    assert main([str(output)]) == 0
+    assert (output / "report" / "index.html").read_bytes() == before
+
+
+def test_hostile_texts_stand_on_the_page_as_text(hostile: Path) -> None:
+    text = hostile.read_text("utf-8")
+    assert text.count("<script") == 2, "the page's own two"
+    assert "<img" not in text
+    for mark in "\u202e\u2066\x00\x1b":
+        assert mark not in text
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert data
+    rows = json.loads(data.group(1))
+    assert rows[0]["P+"].startswith("</script><script>")
+    assert len(text) < 9_000_000
+    with chromium(width=390) as browser:
+        browser.get(hostile.as_uri())
+        assert browser.title == "Data set report"
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+        assert "<img src=x" in browser.find_element("id", "list").text
+
+
+def test_rows_can_be_filtered_and_searched_in_a_real_browser(sample) -> None:
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    with chromium() as browser:
+        browser.get((sample.folder / "report" / "index.html").as_uri())
+        found = browser.find_element("id", "found")
+        total = int(found.text.split()[0])
+        assert total > 100
+        Select(browser.find_element("id", "f-dimension")).select_by_value("figures")
+        WebDriverWait(browser, 5).until(lambda b: int(found.text.split()[0]) < total)
+        metas = [e.text for e in browser.find_elements("css selector", "#list .row > .meta:first-child")]
+        assert metas
+        assert all(text.startswith("figures") for text in metas)
+        Select(browser.find_element("id", "f-dimension")).select_by_value("")
+        Select(browser.find_element("id", "f-reason")).select_by_value("same_passage")
+        WebDriverWait(browser, 5).until(lambda b: "same_passage" in b.find_element("id", "list").text)
+        Select(browser.find_element("id", "f-reason")).select_by_value("")
+        browser.find_element("id", "f-text").send_keys("no text holds this")
+        WebDriverWait(browser, 5).until(lambda b: found.text.startswith("0 of"))
+        assert not browser.get_log("browser")
+
+
+def test_what_is_no_output_is_one_line_and_nothing_changes(
+    output: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = (output / "report" / "index.html").read_bytes()
+    (tmp_path / "nothing").mkdir()
+    assert main([str(tmp_path / "nothing")]) == 2
+    shard = output / "data" / "train-00000-of-00008.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:200])
+    assert main([str(output)]) == 2
+    shard.unlink()
+    assert main([str(output)]) == 2
+    pq.write_table(pq.read_table(output / "data" / "train-00001-of-00008.parquet").slice(0, 2), shard)
+    assert main([str(output)]) == 2
+    (output / "manifest.json").write_text("{}")
+    assert main([str(output)]) == 2
+    lines = capfd.readouterr().err.strip().split("\n")
+    assert len(lines) == 5
+    assert all(line.startswith("error: ") for line in lines)
+    assert "the manifest says" in lines[3]
+    assert (output / "report" / "index.html").read_bytes() == before
+
+
+texts = st.lists(st.text(alphabet="ab ", min_size=1, max_size=12), min_size=2, max_size=12)
+
+
+@settings(max_examples=50)
+@given(texts)
+def test_near_duplicates_are_those_of_every_pair_compared(drawn: list[str]) -> None:
+    slow = np.mean(
+        [
+            any(i != j and jaccard(trigrams(a), trigrams(b)) >= facts.NEAR for j, b in enumerate(drawn))
+            for i, a in enumerate(drawn)
+        ]
+    )
+    assert facts.near_duplicates(drawn) == pytest.approx(slow)
+
+
+def test_bm25_solves_what_words_tell_and_not_what_they_do_not() -> None:
+    row = {
+        "query_positive": "zebra",
+        "query_negative": "walrus",
+        "instruction_positive": "in prose",
+        "instruction_negative": "as verse",
+        "document": "zebra stripes prose",
+        "hard_negative_document_1": "zebra stripes verse",
+        "hard_negative_document_2": "walrus tusks prose",
+    }
+    other = {name: text.replace("zebra", "lynx").replace("walrus", "heron") for name, text in row.items()}
+    found = facts.bm25_accuracy([row, other])
+    assert found["(I+, Q+) with the instruction"] == 1.0
+    assert found["all three contexts (strict)"] == 1.0
+    assert found["(I+, Q+), query alone"] == 0.0, "the query alone ties P+ and P-1"
+
+
+def test_figures_of_the_page_are_those_of_the_rows(sample) -> None:
+    rows = facts.Rows.read(sample.manifest, sample.folder)
+    assert rows.accepted.num_rows == sample.manifest["counts"]["accepted"]
+    accepted = rows.accepted.to_pylist()
+    counts = facts.word_counts(rows.accepted, "document")
+    assert sorted(counts.tolist()) == sorted(len(row["document"].split()) for row in accepted)
+    judged = [row["relevance"] for row in accepted] + [
+        r["relevance"] for r in rows.rejected.to_pylist() if r["relevance"]
+    ]
+    assert facts.grades(rows).tolist() == judged
+    assert sum(done for by in facts.crossed(rows).values() for done, _ in by.values()) == len(accepted)
+
+
+def test_an_empty_data_set_has_a_page_too(tmp_path: Path, write_tiny) -> None:
+    out = tmp_path / "out"
+    assert run(["--source", str(write_tiny), "--output", str(out)]) == 0
+    assert "0 tuples" in (out / "report" / "index.html").read_text("utf-8")
+    manifest = read_manifest(out)
+    assert render(manifest, facts.Rows.read(manifest, out), None)
+
+
+@pytest.fixture
+def write_tiny(tmp_path: Path) -> Path:
+    from conftest import write_source
+
+    return write_source(
+        tmp_path / "source", {"whatever is the thing": "Some unrelated words stand in this passage here."}
+    )
