@@ -1,0 +1,329 @@
+"""`python -m pipeline.export OUTPUT --format F --to DIR`: shards in the layouts that trainers read without a line of code.
+
+Rows are read and written in batches, split by split, so memory does not grow with the data set. Each file is written aside and
+renamed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import jsonlines
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import manifest as manifests
+from pipeline.errors import UsageError
+from pipeline.records import (
+    CONTEXTS,
+    DOCUMENT,
+    HARD_NEGATIVE_DOCUMENT_2,
+    PASSAGES,
+    QUERY_POSITIVE,
+    SPLITS,
+    TEXT_COLUMNS,
+)
+
+BATCH = 1000
+
+EPILOG = """\
+formats:
+  inf-ir                 JSONL of the seven columns, as the authors' trainer reads them
+  tevatron               JSONL: query_id, query, positive_passages, negative_passages (docid, title, text); the query holds
+                         query and instruction, query first, as Promptriever's set does, and both apart in columns of their
+                         own; the instruction negative stands first (--negatives_first_n 1)
+  sentence-transformers  parquet: anchor, positive, negative_1, negative_2
+  flagembedding          JSONL: query, pos, neg, prompt (the instruction)
+  beir                   corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv; a query is query and instruction
+  mteb                   the same, with FollowIR's query pairs QID-og (I+) and QID-changed (I-), and qrels_diff/SPLIT.jsonl: the
+                         documents whose relevance the altered instruction removed, so that mteb computes p-MRR
+
+Training rows are three a tuple: (I+, Q+) with P+, (I-, Q+) with P-1, (I+, Q-) with P-2, each with the other two as negatives.
+--no-instructions leaves only (Q+, P+), with the negatives of Q+ alone: the plain retrieval set for an ablation.
+"""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A training row: a context, its own passage, and the tuple's other two, the harder first."""
+
+    id: str
+    query: str
+    instruction: str | None
+    positive: tuple[str, str]
+    negatives: tuple[tuple[str, str], ...]
+
+    @property
+    def text(self) -> str:
+        """Query first, then instruction, joined by a space."""
+        return f"{self.query} {self.instruction}" if self.instruction else self.query
+
+
+def pairs(row: Row, instructions: bool) -> list[Pair]:
+    """The training rows of a tuple. Passages are (id, text); equal texts have equal ids."""
+    passages = [(docid(row, name), row[name]) for name in PASSAGES]
+    if not instructions:
+        # P-1 answers Q+ too, so without the instruction it is no negative.
+        return [Pair(row["id"], row[QUERY_POSITIVE], None, passages[0], (passages[2],))]
+    made = []
+    for c, (instruction, query) in enumerate(CONTEXTS):
+        # The instruction negative first: it answers the same query and breaks the instruction.
+        order = {0: (1, 2), 1: (0, 2), 2: (0, 1)}[c]
+        negatives = tuple(passages[i] for i in order)
+        made.append(Pair(f"{row['id']}-{c}", row[query], row[instruction], passages[c], negatives))
+    return made
+
+
+def docid(row: Row, name: str) -> str:
+    """The source's id of P+, and a hash for a generated passage."""
+    if name == DOCUMENT:
+        return str(row["document_id"])
+    return "g" + hashlib.sha256(row[name].encode()).hexdigest()[:20]
+
+
+class Target:
+    """A folder that is being written: files open for one split, aside; `done` renames them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._aside = folder.with_name(f".{folder.name}.unfinished")
+        shutil.rmtree(self._aside, ignore_errors=True)
+        self._aside.mkdir(parents=True)
+        self._open = ExitStack()
+        self._files: dict[str, IO[str]] = {}
+        self.seen: set[bytes] = set()
+
+    def file(self, name: str) -> IO[str]:
+        """A text file under the folder, opened once; its lines end in \\n alone."""
+        if name not in self._files:
+            path = self._aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._files[name] = self._open.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+        return self._files[name]
+
+    def json(self, name: str, value: Mapping[str, Any]) -> None:
+        """One line of JSON."""
+        jsonlines.Writer(self.file(name), dumps=_dumps).write(value)
+
+    def first(self, text: str) -> bool:
+        """Whether a passage's id comes for the first time: 8 bytes a passage are remembered."""
+        key = hashlib.sha256(text.encode()).digest()[:8]
+        new = key not in self.seen
+        self.seen.add(key)
+        return new
+
+    def path(self, name: str) -> Path:
+        """Where a file that a library writes by itself lies for now."""
+        return self._aside / name
+
+    def done(self) -> None:
+        """Close everything and put the folder in its place."""
+        self._open.close()
+        if self.folder.exists():
+            self.folder.rmdir()
+        self._aside.rename(self.folder)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._open.close()
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+
+def write_inf_ir(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
+    """The seven columns."""
+    columns = TEXT_COLUMNS if instructions else (QUERY_POSITIVE, DOCUMENT, HARD_NEGATIVE_DOCUMENT_2)
+    target.file(f"{split}.jsonl")
+    for row in rows:
+        target.json(f"{split}.jsonl", {name: row[name] for name in columns})
+
+
+def write_tevatron(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
+    """`Tevatron/msmarco-passage-aug`'s columns, and Promptriever's for the instruction."""
+    target.file(f"{split}.jsonl")
+    for row in rows:
+        for pair in pairs(row, instructions):
+            passages = [{"docid": i, "title": "", "text": text} for i, text in (pair.positive, *pair.negatives)]
+            extra = {"only_query": pair.query, "only_instruction": pair.instruction} if instructions else {}
+            target.json(
+                f"{split}.jsonl",
+                {
+                    "query_id": pair.id,
+                    "query": pair.text,
+                    "positive_passages": passages[:1],
+                    "negative_passages": passages[1:],
+                }
+                | extra,
+            )
+
+
+def write_sentence_transformers(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
+    """Parquet with the columns in the order that losses read: anchor, positive, negatives."""
+    names = ["anchor", "positive", "negative_1", *(["negative_2"] if instructions else [])]
+    schema = pa.schema([(name, pa.string()) for name in names])
+    with pq.ParquetWriter(target.path(f"{split}.parquet"), schema, compression="zstd") as writer:
+        for batch in _batches(pair for row in rows for pair in pairs(row, instructions)):
+            texts = [[pair.text, pair.positive[1], *(text for _, text in pair.negatives)] for pair in batch]
+            writer.write_batch(
+                pa.RecordBatch.from_pylist([dict(zip(names, t, strict=True)) for t in texts], schema=schema)
+            )
+
+
+def write_flagembedding(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
+    """The query, with the instruction as its prompt."""
+    target.file(f"{split}.jsonl")
+    for row in rows:
+        for pair in pairs(row, instructions):
+            texts = {"query": pair.query, "pos": [pair.positive[1]], "neg": [text for _, text in pair.negatives]}
+            target.json(f"{split}.jsonl", texts | ({"prompt": pair.instruction} if instructions else {}))
+
+
+def write_beir(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
+    """Corpus and queries of all splits in one file each; judgements by split."""
+    target.file("corpus.jsonl")
+    target.file("queries.jsonl")
+    qrels = target.file(f"qrels/{split}.tsv")
+    qrels.write("query-id\tcorpus-id\tscore\n")
+    for row in rows:
+        for pair in pairs(row, instructions):
+            _corpus(target, [pair.positive, *pair.negatives])
+            target.json("queries.jsonl", {"_id": pair.id, "text": pair.text})
+            qrels.write(f"{_field(pair.id)}\t{_field(pair.positive[0])}\t1\n")
+
+
+def write_mteb(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
+    """FollowIR's layout: each query under its instruction (-og) and under the altered one (-changed)."""
+    if not instructions:
+        raise UsageError("--format mteb is about instructions; take beir with --no-instructions")
+    target.file("corpus.jsonl")
+    target.file("queries.jsonl")
+    qrels, changed = target.file(f"qrels/{split}.tsv"), f"qrels_diff/{split}.jsonl"
+    target.file(changed)
+    qrels.write("query-id\tcorpus-id\tscore\n")
+    for row in rows:
+        original, altered, _ = pairs(row, instructions=True)
+        _corpus(target, [original.positive, *original.negatives])
+        for name, pair in ((f"{row['id']}-og", original), (f"{row['id']}-changed", altered)):
+            target.json("queries.jsonl", {"_id": name, "text": pair.query, "instruction": pair.instruction})
+            qrels.write(f"{_field(name)}\t{_field(pair.positive[0])}\t1\n")
+        target.json(changed, {"query-id": row["id"], "corpus-ids": [original.positive[0]]})
+
+
+FORMATS: dict[str, Callable[[Iterator[Row], str, Target, bool], None]] = {
+    "inf-ir": write_inf_ir,
+    "tevatron": write_tevatron,
+    "sentence-transformers": write_sentence_transformers,
+    "flagembedding": write_flagembedding,
+    "beir": write_beir,
+    "mteb": write_mteb,
+}
+
+
+def export(output: Path, format_: str, to: Path, splits: Sequence[str], instructions: bool) -> dict[str, int]:
+    """Write the splits of an output folder; rows read, by split. Anything unusable is a UsageError, and nothing is left."""
+    made = manifests.read(output / "manifest.json")
+    if made is None:
+        raise UsageError(
+            f"{output} has no manifest.json whose counts add up: it is not a finished output of pipeline.run"
+        )
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UsageError(f"--to {to} holds files already; choose a folder that is new or empty")
+    target = Target(to)
+    counts = dict.fromkeys(splits, 0)
+    try:
+        for split in splits:
+            files = [file for file in made["files"] if file["path"].startswith(f"data/{split}-")]
+            FORMATS[format_](_counted(_rows(output, files), counts, split), split, target, instructions)
+            if counts[split] != made["splits"][split]:
+                raise UsageError(
+                    f"{output} holds {counts[split]} rows of {split}, its manifest says {made['splits'][split]}"
+                )
+        target.done()
+    except BaseException:
+        target.abandon()
+        raise
+    return counts
+
+
+def _rows(output: Path, files: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    columns = ["id", "document_id", *TEXT_COLUMNS]
+    for file in files:
+        path = output / file["path"]
+        try:
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH, columns=columns):
+                yield from batch.to_pylist()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"can't read {path}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _counted(rows: Iterator[Row], counts: dict[str, int], split: str) -> Iterator[Row]:
+    for row in rows:
+        counts[split] += 1
+        yield row
+
+
+def _batches(items: Iterator[Pair]) -> Iterator[list[Pair]]:
+    batch: list[Pair] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _corpus(target: Target, passages: Sequence[tuple[str, str]]) -> None:
+    for name, text in passages:
+        if target.first(name):
+            target.json("corpus.jsonl", {"_id": name, "title": "", "text": text})
+
+
+def _field(text: str) -> str:
+    """An id in a tab-separated line."""
+    return " ".join(text.split())
+
+
+def _dumps(value: Any) -> str:
+    """JSON on one line for every reader: U+2028 and U+2029, which some take for line ends, are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.export",
+        description="Write the accepted rows of an output folder in the layout that a trainer or a benchmark reads.",
+        epilog=EPILOG + "\nexit status: 0, or 2 with one line on what could not be used",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output", type=Path, help="an output folder of pipeline.run")
+    parser.add_argument("--format", required=True, choices=list(FORMATS))
+    parser.add_argument("--to", type=Path, required=True, help="a folder that is new or empty")
+    parser.add_argument("--split", action="append", choices=SPLITS, help="may be repeated (default: all)")
+    parser.add_argument("--no-instructions", action="store_true", help="queries alone, for the ablation")
+    options = parser.parse_args(argv)
+    try:
+        counts = export(
+            options.output, options.format, options.to, options.split or SPLITS, not options.no_instructions
+        )
+    except (UsageError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.to}: " + ", ".join(f"{n:,} rows of {split}" for split, n in counts.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

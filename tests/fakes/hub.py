@@ -1,0 +1,332 @@
+"""A local Hugging Face Hub for data sets: a real HTTP server on loopback that speaks the API's part that our publishing and
+`datasets` use, and checks what the real one checks: the token, the objects that a commit names, their SHA-256 and size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+TOKEN = "hf_local0123456789"
+LARGE = (".parquet", ".html")
+
+
+@dataclass
+class Repo:
+    """A repository: branches and tags to trees, path -> (bytes, whether it lies in large file storage)."""
+
+    private: bool
+    trees: dict[str, dict[str, tuple[bytes, bool]]] = field(default_factory=lambda: {"main": {}})
+    commits: int = 0
+
+
+@dataclass
+class Hub:
+    """The server's state. `cut_after`: connections break after so many large objects have arrived."""
+
+    repos: dict[str, Repo] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    uploads: Counter[str] = field(default_factory=Counter)
+    unknown: list[str] = field(default_factory=list)
+    cut_after: int | None = None
+    url: str = ""
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=1 << 30, middlewares=[self.authorised])
+        repo = "/{org}/{name}"
+        app.router.add_post("/api/repos/create", self.create)
+        app.router.add_post("/api/validate-yaml", self.validate_card)
+        app.router.add_get(f"/api/datasets{repo}", self.info)
+        app.router.add_get(f"/api/datasets{repo}/revision/{{rev}}", self.info)
+        app.router.add_get(f"/api/datasets{repo}/tree/{{rev}}", self.tree)
+        app.router.add_get(f"/api/datasets{repo}/tree/{{rev}}/{{path:.*}}", self.tree)
+        app.router.add_post(f"/api/datasets{repo}/paths-info/{{rev}}", self.paths_info)
+        app.router.add_post(f"/api/datasets{repo}/preupload/{{rev}}", self.preupload)
+        app.router.add_post(f"/api/datasets{repo}/commit/{{rev}}", self.commit)
+        app.router.add_post(f"/api/datasets{repo}/tag/{{rev}}", self.tag)
+        app.router.add_post(f"/api/datasets{repo}/branch/{{rev}}", self.branch)
+        app.router.add_post("/datasets/{org}/{name}.git/info/lfs/objects/batch", self.batch)
+        app.router.add_put("/lfs/{oid}", self.upload)
+        app.router.add_post("/lfs/verify", self.verify)
+        app.router.add_get(f"/datasets{repo}/resolve/{{rev}}/{{path:.*}}", self.resolve)
+        app.router.add_route("*", "/{rest:.*}", self.nothing)
+        return app
+
+    @web.middleware
+    async def authorised(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        writes = (
+            request.method in ("POST", "PUT")
+            and not request.path.startswith("/lfs/")
+            and "paths-info" not in request.path
+        )
+        given = request.headers.get("Authorization")
+        if (given is not None or writes) and given != f"Bearer {TOKEN}":
+            return web.json_response({"error": "Invalid user token."}, status=401)
+        name = request.match_info.get("name")
+        if name and not request.path.startswith("/api/repos"):
+            repo = self.repos.get(self.id_of(request))
+            if repo is None or (repo.private and given is None):
+                headers = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
+                return web.json_response({"error": "Repository not found"}, status=404, headers=headers)
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    @staticmethod
+    def id_of(request: web.Request) -> str:
+        return f"{request.match_info['org']}/{request.match_info['name']}"
+
+    def tree_of(self, request: web.Request) -> dict[str, tuple[bytes, bool]] | None:
+        repo = self.repos[self.id_of(request)]
+        return repo.trees.get(request.match_info.get("rev", "main")) or (
+            repo.trees["main"] if request.match_info.get("rev", "main") in (self.head(repo), "main") else None
+        )
+
+    @staticmethod
+    def head(repo: Repo) -> str:
+        return hashlib.sha1(str(repo.commits).encode()).hexdigest()
+
+    async def create(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name = f"{body.get('organization') or 'me'}/{body['name']}"
+        if body.get("type") != "dataset":
+            return web.json_response({"error": "only data sets here"}, status=400)
+        if name in self.repos:
+            return web.json_response(
+                {"error": "You already created this dataset repo", "url": f"{self.url}/datasets/{name}"}, status=409
+            )
+        private = body.get("private", body.get("visibility") == "private")
+        self.repos[name] = Repo(bool(private))
+        return web.json_response({"url": f"{self.url}/datasets/{name}", "name": name, "id": name})
+
+    async def validate_card(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        errors = []
+        try:
+            header = yaml.safe_load(body["content"].split("---\n")[1])
+            if not isinstance(header.get("license"), str) or not isinstance(header.get("configs"), list):
+                errors.append({"message": '"license" must be a string and "configs" a list'})
+        except (yaml.YAMLError, IndexError, AttributeError) as error:
+            errors.append({"message": f"the header is not YAML: {error}"})
+        return web.json_response({"errors": errors, "warnings": []}, status=400 if errors else 200)
+
+    async def info(self, request: web.Request) -> web.Response:
+        repo = self.repos[self.id_of(request)]
+        tree = self.tree_of(request)
+        if tree is None:
+            return self.no_revision()
+        siblings = [{"rfilename": path} for path in sorted(tree)]
+        return web.json_response(
+            {
+                "id": self.id_of(request),
+                "sha": self.head(repo),
+                "private": repo.private,
+                "siblings": siblings,
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
+                "gated": False,
+                "disabled": False,
+            }
+        )
+
+    @staticmethod
+    def no_revision() -> web.Response:
+        headers = {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Invalid rev id"}
+        return web.json_response({"error": "Invalid rev id"}, status=404, headers=headers)
+
+    def entry(self, path: str, content: bytes, large: bool) -> dict[str, Any]:
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        made: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": blob}
+        if large:
+            made["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+        return made
+
+    def listed(self, tree: dict[str, tuple[bytes, bool]], under: str, recursive: bool) -> list[dict[str, Any]]:
+        prefix = f"{under}/" if under else ""
+        entries: dict[str, dict[str, Any]] = {}
+        for path, (content, large) in sorted(tree.items()):
+            if not path.startswith(prefix):
+                continue
+            rest = path[len(prefix) :].split("/")
+            for depth in range(1, len(rest)):
+                folder = prefix + "/".join(rest[:depth])
+                if recursive or depth == 1:
+                    entries[folder] = {"type": "directory", "path": folder, "size": 0, "oid": "0" * 40}
+            if recursive or len(rest) == 1:
+                entries[path] = self.entry(path, content, large)
+        return list(entries.values())
+
+    async def tree(self, request: web.Request) -> web.Response:
+        tree = self.tree_of(request)
+        if tree is None:
+            return self.no_revision()
+        recursive = request.query.get("recursive", "").lower() == "true"
+        under = request.match_info.get("path", "")
+        found = self.listed(tree, under, recursive)
+        if under and not found:
+            return web.json_response({"error": "not found"}, status=404, headers={"X-Error-Code": "EntryNotFound"})
+        return web.json_response(found)
+
+    async def paths_info(self, request: web.Request) -> web.Response:
+        tree = self.tree_of(request)
+        if tree is None:
+            return self.no_revision()
+        text = await request.text()
+        body = json.loads(text) if text.startswith("{") else await request.post()
+        paths = body["paths"] if isinstance(body["paths"], list) else body.getall("paths")  # type: ignore[union-attr]
+        everything = {e["path"]: e for e in self.listed(tree, "", recursive=True)}
+        return web.json_response([everything[p] for p in paths if p in everything])
+
+    async def preupload(self, request: web.Request) -> web.Response:
+        if self.tree_of(request) is None:
+            return self.no_revision()
+        files = (await request.json())["files"]
+        assert all({"path", "sample", "size"} <= set(file) for file in files)
+        modes = [
+            {"path": f["path"], "uploadMode": "lfs" if f["path"].endswith(LARGE) else "regular", "shouldIgnore": False}
+            for f in files
+        ]
+        return web.json_response({"files": modes})
+
+    async def batch(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        assert body["operation"] == "upload"
+        assert body["hash_algo"] == "sha256"
+        found = []
+        for item in body["objects"]:
+            if item["oid"] in self.objects:
+                found.append({"oid": item["oid"], "size": item["size"]})
+                continue
+            href = {"upload": {"href": f"{self.url}/lfs/{item['oid']}"}, "verify": {"href": f"{self.url}/lfs/verify"}}
+            found.append({"oid": item["oid"], "size": item["size"], "actions": href})
+        return web.json_response({"objects": found, "transfer": "basic"})
+
+    async def upload(self, request: web.Request) -> web.Response:
+        content = await request.read()
+        if self.cut_after is not None and len(self.objects) >= self.cut_after:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        oid = request.match_info["oid"]
+        if hashlib.sha256(content).hexdigest() != oid:
+            return web.json_response({"error": "checksum mismatch"}, status=400)
+        self.objects[oid] = content
+        self.uploads[oid] += 1
+        return web.Response()
+
+    async def verify(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        fits = body["oid"] in self.objects and len(self.objects[body["oid"]]) == body["size"]
+        return web.json_response({}, status=200 if fits else 422)
+
+    async def commit(self, request: web.Request) -> web.Response:
+        repo, revision = self.repos[self.id_of(request)], request.match_info["rev"]
+        if revision not in repo.trees:
+            return self.no_revision()
+        lines = [json.loads(line) for line in (await request.text()).split("\n") if line]
+        if lines[0]["key"] != "header" or not lines[0]["value"]["summary"]:
+            return web.json_response({"error": "a commit begins with a header"}, status=400)
+        tree = dict(repo.trees[revision])
+        for line in lines[1:]:
+            value = line["value"]
+            if line["key"] == "file":
+                assert value["encoding"] == "base64"
+                tree[value["path"]] = (base64.b64decode(value["content"]), False)
+            elif line["key"] == "lfsFile":
+                content = self.objects.get(value["oid"])
+                if content is None or len(content) != value["size"]:
+                    return web.json_response({"error": f"{value['path']}: its object was never uploaded"}, status=400)
+                tree[value["path"]] = (content, True)
+            elif line["key"] == "deletedFile":
+                del tree[value["path"]]
+            else:
+                return web.json_response({"error": f"unknown operation {line['key']}"}, status=400)
+        repo.trees[revision] = tree
+        repo.commits += 1
+        head = self.head(repo)
+        return web.json_response(
+            {
+                "commitUrl": f"{self.url}/datasets/{self.id_of(request)}/commit/{head}",
+                "commitOid": head,
+                "success": True,
+            }
+        )
+
+    async def tag(self, request: web.Request) -> web.Response:
+        repo, name = self.repos[self.id_of(request)], (await request.json())["tag"]
+        if name in repo.trees:
+            return web.json_response({"error": "Tag reference exists already"}, status=409)
+        repo.trees[name] = repo.trees[request.match_info["rev"]]
+        return web.json_response({})
+
+    async def branch(self, request: web.Request) -> web.Response:
+        self.repos[self.id_of(request)].trees[request.match_info["rev"]] = {}
+        return web.json_response({})
+
+    async def resolve(self, request: web.Request) -> web.Response:
+        tree = self.tree_of(request) or {}
+        path = request.match_info["path"]
+        if path not in tree:
+            return web.json_response(
+                {"error": "Entry not found"}, status=404, headers={"X-Error-Code": "EntryNotFound"}
+            )
+        content, large = tree[path]
+        digest = (
+            hashlib.sha256(content).hexdigest()
+            if large
+            else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        )
+        headers = {
+            "X-Repo-Commit": self.head(self.repos[self.id_of(request)]),
+            "ETag": f'"{digest}"',
+            "Accept-Ranges": "bytes",
+        }
+        span = request.http_range
+        start, stop = span.start or 0, span.stop if span.stop is not None else len(content)
+        status = 206 if "Range" in request.headers else 200
+        if status == 206:
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        return web.Response(body=content[start:stop], headers=headers, status=status)
+
+    async def nothing(self, request: web.Request) -> web.Response:
+        self.unknown.append(f"{request.method} {request.path}")
+        return web.json_response({"error": "not found"}, status=404)
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    """Serve on a free port of the loopback interface, from a thread of its own."""
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(hub.app(), shutdown_timeout=0.1)
+    started = threading.Event()
+
+    async def start() -> None:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        hub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        started.set()
+
+    def serve() -> None:
+        loop.run_until_complete(start())
+        loop.run_forever()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield hub
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(timeout=10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
