@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -52,6 +53,7 @@ spend = sa.Table(
     sa.Column("usd", sa.Float, nullable=False),
 )
 
+_RACES = 20  # looks at a store that others are making, 50 ms apart
 _MOST = 500  # keys or rows a statement: within SQLite's bound on parameters
 
 
@@ -247,8 +249,8 @@ def _refuse_foreign(engine: sa.Engine, shown: str) -> None:
 
 
 def _make_ours(engine: sa.Engine) -> None:
-    """Make the tables where they are missing. Another process may be at it: the loser of that race looks again."""
-    for last in (False, True):
+    """Make the tables where they are missing. Others may be at it: the losers of that race look again."""
+    for attempt in range(_RACES + 1):
         try:
             with engine.begin() as connection:
                 _metadata.create_all(connection)
@@ -257,8 +259,9 @@ def _make_ours(engine: sa.Engine) -> None:
                     connection.execute(sa.insert(_format).values(format=FORMAT))
             return
         except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.IntegrityError):
-            if last:
+            if attempt == _RACES:
                 raise
+            time.sleep(0.05)
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from conftest import Curated
+from curated import Curated
 
 from pipeline import manifest
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from curated import ROOT
 
 from tests.fakes.hub import TOKEN, Hub, serving
 

@@ -14,7 +14,7 @@ import jsonschema
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import ROOT, Curated, run_command, write_source
+from curated import ROOT, Curated, run_command, write_source
 from datasets import load_dataset
 
 from pipeline.chat.offline import OfflineModel

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Curated, write_source
+from curated import ROOT, Curated, write_source
 
 from pipeline.chat.session import close_chats
 from pipeline.run import main
@@ -247,6 +247,16 @@ def test_a_planted_key_is_found_nowhere(source: Path, tmp_path: Path, capfd: pyt
         if file.is_file():
             assert KEY.encode() not in file.read_bytes(), file
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["arguments"]["base_url"] == "127.0.0.1"
+
+
+def test_a_store_may_lie_elsewhere(source: Path, tmp_path: Path) -> None:
+    with serving(Endpoint()) as endpoint:
+        for name in ("default", "named"):
+            store = () if name == "default" else ("--store", f"sqlite:///{tmp_path}/elsewhere.sqlite")
+            assert run(*arguments(source, tmp_path / name, endpoint, *store)) == 0
+    assert (tmp_path / "elsewhere.sqlite").is_file()
+    assert not (tmp_path / "named" / ".work" / "answers.sqlite").exists()
+    assert Curated(tmp_path / "named").bytes == Curated(tmp_path / "default").bytes
 
 
 def test_two_worker_processes_share_the_window_and_the_memory(source: Path, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_an_empty_data_set_has_a_page_too(tmp_path: Path, write_tiny) -> None:
 
 @pytest.fixture
 def write_tiny(tmp_path: Path) -> Path:
-    from conftest import write_source
+    from curated import write_source
 
     return write_source(
         tmp_path / "source", {"whatever is the thing": "Some unrelated words stand in this passage here."}
