@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
 from pipeline.records import DOCUMENT, QUERY_POSITIVE
 from pipeline.splits import Texts, duplicates_and_leaks, text_key
@@ -24,7 +25,8 @@ class Accounts:
     """What became of the seeds whose outcomes are staged.
 
     gone: id -> (reason, detail) of tuples that passed the judge and that the data set as a whole rejects.
-    reasons: (outcome, stage, reason) -> seeds; usage: (outcome, task, model) -> tokens of every answer used;
+    paid, unpriced: (outcome, task, model) -> US dollars of the answers whose price was known when they were asked, and
+    the tokens of the others. reasons: (outcome, stage, reason) -> seeds; usage: (outcome, task, model) -> tokens of every answer used;
     calls: task -> how the answers of these outcomes came (made, from_memory, failed_attempts).
     """
 
@@ -35,7 +37,23 @@ class Accounts:
     forms: Counter[tuple[str, str]] = field(default_factory=Counter)
     versions: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage: dict[Spending, Usage] = field(default_factory=dict)
+    paid: dict[Spending, float] = field(default_factory=dict)
+    unpriced: dict[Spending, Usage] = field(default_factory=dict)
     gone: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def cost_where(
+        self, prices: Prices, outcome: str | None = None, task: str | None = None, model: str | None = None
+    ) -> float | None:
+        """US dollars over all that match; None where the price of a part is unknown, then and now."""
+        total = 0.0
+        for spending in sorted(self.usage):
+            spent_for, spent_task, spent_model = spending
+            if outcome in (None, spent_for) and task in (None, spent_task) and model in (None, spent_model):
+                rest = prices.cost(spent_model, self.unpriced[spending]) if spending in self.unpriced else 0.0
+                if rest is None:
+                    return None
+                total += self.paid.get(spending, 0.0) + rest
+        return round(total, 6)
 
     def usage_where(self, outcome: str | None = None, task: str | None = None, model: str | None = None) -> Usage:
         """The sum of the tokens, over all that match."""
@@ -110,6 +128,10 @@ def _book(accounts: Accounts, row: Mapping[str, Any]) -> None:
         key = outcome, call["task"], call["model"]
         usage = Usage(call["prompt_tokens"], call["cached_tokens"], call["completion_tokens"], call["reasoning_tokens"])
         accounts.usage[key] = _sum(accounts.usage.get(key, Usage()), usage)
+        if call["cost_usd"] is None:
+            accounts.unpriced[key] = _sum(accounts.unpriced.get(key, Usage()), usage)
+        else:
+            accounts.paid[key] = accounts.paid.get(key, 0.0) + call["cost_usd"]
 
 
 def add_untouched(accounts: Accounts, seeds: int, reason: str) -> None:

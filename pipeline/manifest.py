@@ -173,26 +173,15 @@ def _shown(usage: Usage) -> dict[str, int]:
 
 def _cost(accounts: Accounts, recipe: Recipe, prices: Prices) -> dict[str, Any]:
     """Costs in US dollars; a sum that holds an unknown price is unknown (null), never zero."""
-
-    def cost(**which: str) -> float | None:
-        models = {model for (_, _, model) in accounts.usage}
-        parts = [prices.cost(model, accounts.usage_where(**which, model=model)) for model in sorted(models)]
-        known = [part for part in parts if part is not None]
-        return round(sum(known), 6) if len(known) == len(parts) else None
-
-    total, accepted = cost(), accounts.outcomes["accepted"]
+    total, accepted = accounts.cost_where(prices), accounts.outcomes["accepted"]
     models = sorted({recipe.generator, recipe.judge})
     return {
         "cost_usd": total,
         "cost": {
-            "by_task": {task: cost(task=task) for task in TASKS},
-            "by_model": {shown_name(m): _round(prices.cost(m, accounts.usage_where(model=m))) for m in models},
+            "by_task": {task: accounts.cost_where(prices, task=task) for task in TASKS},
+            "by_model": {shown_name(model): accounts.cost_where(prices, model=model) for model in models},
             "per_accepted_tuple": round(total / accepted, 6) if total is not None and accepted else None,
-            **{outcome: cost(outcome=outcome) for outcome in ("accepted", "rejected", "deferred")},
-            "prices": {shown_name(m): prices.described(m) for m in models},
+            **{outcome: accounts.cost_where(prices, outcome) for outcome in ("accepted", "rejected", "deferred")},
+            "prices": {shown_name(model): prices.described(model) for model in models},
         },
     }
-
-
-def _round(cost: float | None) -> float | None:
-    return None if cost is None else round(cost, 6)

@@ -66,7 +66,7 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one answer cost, for the accounts: kept beside the tuple that used it."""
+    """What one answer cost, for the accounts: kept beside the tuple that used it. cost_usd: None where unknown then."""
 
     task: str
     model: str
@@ -76,6 +76,7 @@ class Call:
     cached_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

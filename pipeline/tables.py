@@ -23,6 +23,7 @@ _CALLS = pa.list_(
             ("cached_tokens", pa.int64()),
             ("completion_tokens", pa.int64()),
             ("reasoning_tokens", pa.int64()),
+            ("cost_usd", pa.float64()),
         ]
     )
 )

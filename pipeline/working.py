@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,7 +14,9 @@ import apache_beam as beam
 from rich.console import Console
 
 from pipeline.accounts import count_calls, count_deferred
+from pipeline.chat.batch import Batches
 from pipeline.chat.config import ChatConfig
+from pipeline.chat.endpoint import Fatal
 from pipeline.curation import curate
 from pipeline.live import read_counts
 from pipeline.options import Options
@@ -47,9 +50,60 @@ def work_through(
     output: Output,
     console: Console,
 ) -> Work:
-    """Curate every wave that is not finished. A stop (a fatal error of the endpoint) ends the run after its wave."""
-    work = Work()
+    """Curate every wave that is not finished. A stop (a fatal error of the endpoint) ends the run after its wave.
+
+    In batch mode a pass gets as far as the memory does; then jobs fill the memory, and the next pass gets further.
+    """
     began = time.monotonic()
+    work = Work()
+    while True:
+        one_pass(work, waves, recipe, source, options, chat, output, console)
+        if (
+            "batch_running" not in work.deferred
+            or "stopped" in work.deferred
+            or not fill_memory(work, chat, options, console)
+        ):
+            break
+    work.seconds = time.monotonic() - began
+    return work
+
+
+def fill_memory(work: Work, chat: ChatConfig, options: Options, console: Console) -> bool:
+    """Bring the batch jobs on; whether they brought an answer, so that another pass gets further."""
+    batches = None
+    try:
+        batches = Batches(chat)
+        with console.status("waiting for batch jobs") if options.wait else nullcontext():
+            progress = batches.wait() if options.wait else batches.step()
+    except Fatal as failure:
+        work.deferred["stopped"] = (work.deferred.pop("batch_running")[0], failure.sentence)
+        return False
+    finally:
+        if batches:
+            batches.close()
+    console.print(
+        f"batch jobs: {progress.answered:,} answers taken in, {progress.sent:,} requests sent, {progress.running:,} jobs running",
+        highlight=False,
+    )
+    if progress.over_budget and not progress.running:
+        waiting, _ = work.deferred.pop("batch_running")
+        work.deferred["budget"] = (waiting, "what the next batch job would cost passes --max-cost-usd")
+        return False
+    return progress.answered > 0
+
+
+def one_pass(
+    work: Work,
+    waves: Sequence[Wave],
+    recipe: Recipe,
+    source: str,
+    options: Options,
+    chat: ChatConfig,
+    output: Output,
+    console: Console,
+) -> None:
+    """Curate the waves that are not finished once."""
+    work.deferred.clear()
     for number, wave in enumerate(waves, start=1):
         if wave.finished:
             continue
@@ -67,8 +121,6 @@ def work_through(
             work.deferred[reason] = (before + n, first)
         if "stopped" in work.deferred:
             break
-    work.seconds = time.monotonic() - began
-    return work
 
 
 def run_beam(options: Options, build: Callable[[beam.Pipeline], None]) -> None:

@@ -49,7 +49,7 @@ class Endpoint:
     """
 
     def __init__(self, config: ChatConfig) -> None:
-        self._key = _key(config.base_url)
+        self._key = endpoint_key(config.base_url)
         self._client = openai.AsyncOpenAI(
             api_key=self._key,
             base_url=config.base_url,
@@ -78,7 +78,7 @@ class Endpoint:
             if structured and error.status_code in (400, 422) and _NO_SCHEMA.search(error.message):
                 self.structured = False
                 return await self.complete(request)
-            raise self._meaning(error, request.model) from None
+            raise meaning(error, request.model, self._key) from None
         except openai.APITimeoutError as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 raise _unreachable(error) from None
@@ -99,27 +99,26 @@ class Endpoint:
         """Close the connections."""
         await self._client.close()
 
-    def _meaning(self, error: openai.APIStatusError, model: str) -> Passing | Fatal:
-        status, said = error.status_code, self._without_key(_short(error.message))
-        host = self._client.base_url.host
-        if status in (408, 409, 429) or status >= 500:
-            if status == 429 and "insufficient_quota" in error.message:
-                return Fatal(f"{host} says that the account's quota is used up: {said}")
-            retry_after = _retry_after(error.response.headers)
-            return Passing(f"status {status}: {said}", status in (429, 503), retry_after)
-        if status == 401:
-            return Fatal(f"{host} refused the key (401). Set OPENAI_API_KEY to a key that is valid there: {said}")
-        if status == 403:
-            return Fatal(f"{host} does not allow this key to do this (403): {said}")
-        if status == 404:
-            return Fatal(f"{host} knows no model {model!r}, or --base-url is wrong (404): {said}")
-        return Fatal(f"{host} refused a request as malformed ({status}): {said}")
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]")
+def meaning(error: openai.APIStatusError, model: str, key: str) -> Passing | Fatal:
+    """What a status says: whether another attempt may help, and a sentence without the key."""
+    status, host = error.status_code, error.request.url.host
+    said = _short(error.message).replace(key, "[key]")
+    if status in (408, 409, 429) or status >= 500:
+        if status == 429 and "insufficient_quota" in error.message:
+            return Fatal(f"{host} says that the account's quota is used up: {said}")
+        return Passing(f"status {status}: {said}", status in (429, 503), _retry_after(error.response.headers))
+    if status == 401:
+        return Fatal(f"{host} refused the key (401). Set OPENAI_API_KEY to a key that is valid there: {said}")
+    if status == 403:
+        return Fatal(f"{host} does not allow this key to do this (403): {said}")
+    if status == 404:
+        return Fatal(f"{host} knows no model {model!r}, or --base-url is wrong (404): {said}")
+    return Fatal(f"{host} refused a request as malformed ({status}): {said}")
 
 
-def _key(base_url: str | None) -> str:
+def endpoint_key(base_url: str | None) -> str:
+    """The key, from the environment alone. Raises Fatal where OpenAI's own endpoint needs one."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key and base_url is None:
         raise Fatal("OPENAI_API_KEY is not set. Put a key there, or name another endpoint with --base-url.")

@@ -11,7 +11,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from pipeline.chat.request import ChatRequest
 from pipeline.errors import UsageError
 
 FORMAT = "inf-ir answers 1"
@@ -52,6 +53,27 @@ spend = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("usd", sa.Float, nullable=False),
 )
+
+outbox = sa.Table(
+    "infir_outbox",
+    _metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("job", sa.Text),
+)
+"""Requests that wait for a batch job, or for its results. `job`: which one they went out with."""
+jobs = sa.Table(
+    "infir_jobs",
+    _metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("batch", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Text, nullable=False),
+)
+"""Batch jobs: `id` is ours and goes into the job's metadata, `batch` the endpoint's. state: sending, running, done."""
 
 _RACES = 20  # looks at a store that others are making, 50 ms apart
 _MOST = 500  # keys or rows a statement: within SQLite's bound on parameters
@@ -102,12 +124,22 @@ class _Keep:
     future: asyncio.Future[float]
 
 
+@dataclass(slots=True)
+class _Order:
+    request: ChatRequest
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[int]
+
+
+_Job = _Look | _Keep | _Order
+
+
 class Memory:
     """The store as coroutines see it. A store that can't be used is a UsageError when it is opened."""
 
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
-        self._jobs: SimpleQueue[_Look | _Keep | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="memory", daemon=True)
         self._thread.start()
 
@@ -126,6 +158,13 @@ class Memory:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[float] = loop.create_future()
         self._jobs.put(_Keep(answer, loop, future))
+        return await future
+
+    async def order(self, request: ChatRequest) -> int:
+        """Put a request into the outbox of the batch jobs; returns, when that is durable, how often it has failed there."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
+        self._jobs.put(_Order(request, loop, future))
         return await future
 
     def spent_usd(self) -> float:
@@ -150,28 +189,36 @@ class Memory:
             if not todo:
                 continue
             try:
-                found, spent = self._transact(todo)
+                found, tries, spent = self._transact(todo)
             except sa.exc.SQLAlchemyError as error:
-                _wake(todo, {}, 0.0, OSError(f"the store of answers failed: {_first_line(error)}"))
+                _wake(todo, {}, {}, 0.0, OSError(f"the store of answers failed: {_first_line(error)}"))
             else:
-                _wake(todo, found, spent, None)
+                _wake(todo, found, tries, spent, None)
 
-    def _transact(self, jobs: Sequence[_Look | _Keep]) -> tuple[dict[str, Remembered], float]:
+    def _transact(self, jobs: Sequence[_Job]) -> tuple[dict[str, Remembered], dict[str, int], float]:
         keys = [job.key for job in jobs if isinstance(job, _Look)]
         rows = [asdict(job.answer) for job in jobs if isinstance(job, _Keep)]
+        ordered = {job.request.key: job.request for job in jobs if isinstance(job, _Order)}
         found: dict[str, Remembered] = {}
+        tries: dict[str, int] = {}
         spent = 0.0
         with self._engine.begin() as connection:
             for start in range(0, len(keys), _MOST):
                 chosen = sa.select(answers).where(answers.c.key.in_(keys[start : start + _MOST]))
                 found |= {row.key: Remembered(*row) for row in connection.execute(chosen)}
             if rows:
-                now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                connection.execute(insert_new(self._engine), [row | {"created_at": now} for row in rows])
-                paid = sum(row["cost_usd"] or 0.0 for row in rows)
-                connection.execute(sa.update(spend).values(usd=spend.c.usd + paid))
-                spent = float(connection.execute(sa.select(spend.c.usd)).scalar_one())
-        return found, spent
+                spent = keep_answers(connection, rows)
+            if ordered:
+                connection.execute(
+                    insert_new(connection, outbox), [_order_row(request) for request in ordered.values()]
+                )
+                known = list(ordered)
+                for start in range(0, len(known), _MOST):
+                    chosen = sa.select(outbox.c.key, outbox.c.tries).where(
+                        outbox.c.key.in_(known[start : start + _MOST])
+                    )
+                    tries |= dict(connection.execute(chosen).tuples().all())
+        return found, tries, spent
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -223,11 +270,25 @@ def read_experience(url: str) -> dict[tuple[str, str], Experience]:
     }
 
 
-def insert_new(engine: sa.Engine) -> sa.Insert:
-    """An insert that keeps the answer that is there: two processes may have asked the same."""
-    dialect: Any = postgresql if engine.dialect.name == "postgresql" else sqlite
-    insert: sa.Insert = dialect.insert(answers).on_conflict_do_nothing(index_elements=["key"])
+def keep_answers(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> float:
+    """Insert answers and book what they cost; returns what has been spent over the whole store."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    connection.execute(insert_new(connection, answers), [{**row, "created_at": now} for row in rows])
+    paid = sum(row["cost_usd"] or 0.0 for row in rows)
+    connection.execute(sa.update(spend).values(usd=spend.c.usd + paid))
+    return float(connection.execute(sa.select(spend.c.usd)).scalar_one())
+
+
+def insert_new(connection: sa.Connection, table: sa.Table) -> sa.Insert:
+    """An insert that keeps the row that is there: two processes may have asked the same."""
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert: sa.Insert = dialect.insert(table).on_conflict_do_nothing(index_elements=["key"])
     return insert
+
+
+def _order_row(request: ChatRequest) -> dict[str, Any]:
+    body = json.dumps(request.body, ensure_ascii=False)
+    return {"key": request.key, "task": request.task, "model": request.model, "body": body, "tries": 0, "job": None}
 
 
 def _holds_something(file: str | None) -> bool:
@@ -270,12 +331,14 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _wake(jobs: Sequence[_Look | _Keep], found: dict[str, Remembered], spent: float, error: OSError | None) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Look | _Keep]] = {}
+def _wake(
+    jobs: Sequence[_Job], found: dict[str, Remembered], tries: dict[str, int], spent: float, error: OSError | None
+) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
     for job in jobs:
         by_loop.setdefault(job.loop, []).append(job)
 
-    def settle(mine: list[_Look | _Keep]) -> None:
+    def settle(mine: list[_Job]) -> None:
         for job in mine:
             if job.future.done():
                 continue
@@ -283,6 +346,8 @@ def _wake(jobs: Sequence[_Look | _Keep], found: dict[str, Remembered], spent: fl
                 job.future.set_exception(error)
             elif isinstance(job, _Look):
                 job.future.set_result(found.get(job.key))
+            elif isinstance(job, _Order):
+                job.future.set_result(tries[job.request.key])
             else:
                 job.future.set_result(spent)
 

@@ -84,6 +84,7 @@ class Answer:
 
     finish_reason: as the endpoint said (`stop`, `length`, `content_filter`, …); `none` for an answer without choices.
     failed_attempts: transport attempts that failed before this answer; latency_s: of the attempt that succeeded.
+    cost_usd: what it cost when it was asked; None where its price was unknown.
     """
 
     content: str | None
@@ -94,6 +95,7 @@ class Answer:
     failed_attempts: int = 0
     latency_s: float = 0.0
     from_memory: bool = False
+    cost_usd: float | None = None
 
 
 class NoAnswer(Exception):

@@ -27,6 +27,8 @@ T = TypeVar("T")
 ATTEMPTS = 8
 LONGEST_S = 900.0
 """One request is tried this often, and for this long, before its seed is deferred."""
+MOST_TRIES = 4
+"""Batch jobs that one request goes out with."""
 _FIRST_ATTEMPTS = 3  # at an address where nothing has answered yet
 _FAILED_IN_A_ROW = 20  # requests given up without an answer between them: the endpoint is down, stop asking
 
@@ -106,8 +108,20 @@ class Chat:
             raise self._stop(str(error)) from None
         if remembered is not None:
             self._count("from_memory")
-            return answer_of(remembered.raw, from_memory=True)
+            return answer_of(remembered.raw, from_memory=True, cost_usd=remembered.cost_usd)
+        if self._config.mode == "batch":
+            raise await self._order(request)
         return await self._ask_endpoint(request)
+
+    async def _order(self, request: ChatRequest) -> NoAnswer:
+        """In batch mode nothing is asked here: the request goes into the outbox, and a job will fill the memory."""
+        try:
+            tries = await self._memory.order(request)
+        except OSError as error:
+            return self._stop(str(error))
+        if tries >= MOST_TRIES:
+            return NoAnswer("endpoint_failed", f"it failed in {tries} batch jobs")
+        return NoAnswer("batch_running", "its answer comes with a batch job")
 
     async def _ask_endpoint(self, request: ChatRequest) -> Answer:
         failed = 0
@@ -135,7 +149,8 @@ class Chat:
             raise self._stop(failure.sentence) from None
 
     async def _keep(self, request: ChatRequest, raw: str, latency_s: float, failed: int) -> Answer:
-        answer = answer_of(raw, failed_attempts=failed, latency_s=latency_s)
+        cost_usd = self._prices.cost(request.model, Usage(**usage_of(raw)))
+        answer = answer_of(raw, failed_attempts=failed, latency_s=latency_s, cost_usd=cost_usd)
         remembered = Remembered(
             key=request.key,
             task=request.task,
@@ -144,7 +159,7 @@ class Chat:
             model_version=answer.model_version,
             failed_attempts=failed,
             latency_s=latency_s,
-            cost_usd=self._prices.cost(request.model, answer.usage),
+            cost_usd=cost_usd,
             prompt_tokens=answer.usage.prompt_tokens,
             cached_tokens=answer.usage.cached_tokens,
             completion_tokens=answer.usage.completion_tokens,
@@ -203,7 +218,14 @@ class Chat:
             self._counts.add(what)
 
 
-def answer_of(raw: str, *, failed_attempts: int = 0, latency_s: float = 0.0, from_memory: bool = False) -> Answer:
+def answer_of(
+    raw: str,
+    *,
+    failed_attempts: int = 0,
+    latency_s: float = 0.0,
+    from_memory: bool = False,
+    cost_usd: float | None = None,
+) -> Answer:
     """The answer in a response body. A body without choices is an answer too: an empty one."""
     body = json.loads(raw)
     choice = (body.get("choices") or [{}])[0]
@@ -217,6 +239,7 @@ def answer_of(raw: str, *, failed_attempts: int = 0, latency_s: float = 0.0, fro
         failed_attempts=failed_attempts,
         latency_s=latency_s,
         from_memory=from_memory,
+        cost_usd=cost_usd,
     )
 
 

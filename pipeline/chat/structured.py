@@ -123,6 +123,7 @@ def _call(request: ChatRequest, answer: Answer) -> Call:
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,
         reasoning_tokens=usage.reasoning_tokens,
+        cost_usd=answer.cost_usd,
     )
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from aiohttp import web
 
 from pipeline.chat.tokens import PER_MESSAGE, count_tokens
+from tests.fakes.batches import Batches
 from tests.fakes.writer import answer as write
 
 KEY = "sk-local-0123456789abcdef"
@@ -85,12 +86,14 @@ class Endpoint:
     keep_bodies: bool = False
     log_file: Path | None = None
     log: Log = field(default_factory=Log)
+    batches: Batches = field(default_factory=Batches)
     url: str = ""
     _in_flight: int = 0
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 28)
         app.router.add_post("/v1/chat/completions", self.complete)
+        self.batches.add_routes(app, self)
         return app
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
