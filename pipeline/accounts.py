@@ -25,9 +25,8 @@ class Accounts:
     """What became of the seeds whose outcomes are staged.
 
     gone: id -> (reason, detail) of tuples that passed the judge and that the data set as a whole rejects.
-    paid, unpriced: (outcome, task, model) -> US dollars of the answers whose price was known when they were asked, and
-    the tokens of the others. reasons: (outcome, stage, reason) -> seeds; usage: (outcome, task, model) -> tokens of every answer used;
-    calls: task -> how the answers of these outcomes came (made, from_memory, failed_attempts).
+    reasons: (outcome, stage, reason) -> seeds. usage: (outcome, task, model) -> tokens of every answer used; paid: its US
+    dollars, where the price was known when it was asked; unpriced: the tokens of the others.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)

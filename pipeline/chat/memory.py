@@ -217,7 +217,7 @@ class Memory:
                     chosen = sa.select(outbox.c.key, outbox.c.tries).where(
                         outbox.c.key.in_(known[start : start + _MOST])
                     )
-                    tries |= dict(connection.execute(chosen).tuples().all())
+                    tries |= {row.key: row.tries for row in connection.execute(chosen)}
         return found, tries, spent
 
 

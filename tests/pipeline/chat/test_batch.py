@@ -33,7 +33,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_source(
-        tmp_path_factory.mktemp("source"), {f"what does word {i} mean": prose(f"word {i}") for i in range(50)}
+        tmp_path_factory.mktemp("source"), {f"what does word {i} mean": prose(f"word {i}") for i in range(24)}
     )
 
 
