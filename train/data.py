@@ -138,5 +138,3 @@ def _with_columns(rows: Dataset, where: str) -> Dataset:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")[:200]
-
-

@@ -67,6 +67,4 @@ def by_query(values: Floats, queries: Sequence[str]) -> Floats:
 
 def as_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
     """Figures for the result file."""
-    return {
-        name: {"mean": f.mean, "low": f.low, "high": f.high, "queries": f.queries} for name, f in figures.items()
-    }
+    return {name: {"mean": f.mean, "low": f.low, "high": f.high, "queries": f.queries} for name, f in figures.items()}

@@ -42,7 +42,9 @@ class Benchmark:
                 raise UsageError(f"{file}:{line}: the grade is {fields[3]!r}, expected a whole number.")
             judgements.setdefault(fields[0], {})[fields[2]] = int(fields[3])
         named = dict(fields for _, fields in _fields(folder / f"queries.{split}.tsv", "\t", 2, "qid, tab, text"))
-        queries = {query: text for query, text in named.items() if any(g > 0 for g in judgements.get(query, {}).values())}
+        queries = {
+            query: text for query, text in named.items() if any(g > 0 for g in judgements.get(query, {}).values())
+        }
         if not queries:
             raise UsageError(f"{file}: no query of queries.{split}.tsv has a relevant passage.")
         passages = read_collection(folder)

@@ -145,9 +145,7 @@ def figures(values: Mapping[str, Floats], queries: Sequence[str]) -> dict[str, F
     return {name: figure(by_query(column, queries)) for name, column in values.items()}
 
 
-def grouped(
-    values: Mapping[str, Floats], candidates: Candidates, column: str
-) -> dict[str, dict[str, Figure]]:
+def grouped(values: Mapping[str, Floats], candidates: Candidates, column: str) -> dict[str, dict[str, Figure]]:
     """The same for each value of a column, such as each dimension."""
     names = np.array([record[column] for record in candidates.rows])
     queries = np.array(candidates.queries)
