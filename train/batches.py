@@ -116,7 +116,7 @@ class Collator:
 
     valid_label_columns: tuple[str, ...] = ()
 
-    def __init__(  # noqa: D107
+    def __init__(
         self,
         model: SentenceTransformer,
         context_format: ContextFormat,

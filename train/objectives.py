@@ -1,7 +1,7 @@
 """The training objectives of InF-Embed (arXiv 2505.21439, section 3), as functions of scores.
 
-A row has a context c = (instruction I, query Q) and a passage p; s(c, p) = cosine / temperature. Three sets of negatives
-stand against a row's positive score s(c_i, p_i):
+A row has a context c = (instruction I, query Q) and a passage p; s(c, p) = cosine / temperature. Three sets of
+negatives stand against a row's positive score s(c_i, p_i):
 
     P    s(c_i, p_j)          passages given the context
     IQ   s(c_j, p_i)          contexts given the passage
@@ -22,6 +22,9 @@ from torch import Tensor
 from train.errors import UsageError
 
 NegativeSet = Literal["P", "IQ", "I"]
+PLAIN_SLOT = 3
+"""The slot of a plain pair: no passage of its own."""
+
 SETS: tuple[NegativeSet, ...] = ("P", "IQ", "I")
 
 
@@ -89,16 +92,13 @@ class Rows:
         return cls(tuple_id, query, passage, slot, packed[:, 4:].bool())
 
 
-PLAIN_SLOT = 3
-
-
 def true_pairs(contexts: Rows, passages: Rows) -> Tensor:
     """(contexts, passages) bool: where a passage is, or may well be, right for a context.
 
     In one tuple the judge's matrix decides; across tuples an equal passage or an equal query.
     """
     same_tuple = contexts.tuple_id[:, None] == passages.tuple_id[None, :]
-    judged = contexts.relevant[:, passages.slot.clamp(max=2)]
+    judged = contexts.relevant[:, passages.slot % PLAIN_SLOT]  # a plain pair's passage is its tuple's first
     alike = (contexts.query[:, None] == passages.query[None, :]) | (
         contexts.passage[:, None] == passages.passage[None, :]
     )
