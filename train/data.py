@@ -19,6 +19,9 @@ from train.errors import UsageError
 COLUMNS = ("id", "query_id", *TEXT_COLUMNS, "dimension", "form", "wording_group", "relevance")
 """What is read. The public InF-IR set has the seven texts alone: the rest is filled in."""
 
+BATCH_ROWS = 1000
+"""Rows a read: a row group of the pipeline's shards."""
+
 _FROM_THE_HUB = (ConnectionError, OSError, DatasetNotFoundError)
 
 
@@ -92,7 +95,10 @@ def _load(data: str, folder: str, split: str) -> Dataset:
             raise UsageError(
                 f"{data} holds no {folder}/{split}-*.parquet: expected an output folder of `python -m pipeline.run`."
             )
-        return _read(data, lambda: load_dataset("parquet", data_files={split: files}, split=split))
+        # without a batch size, the reader takes a file's first row group for one and fails on a file without rows
+        return _read(
+            data, lambda: load_dataset("parquet", data_files={split: files}, split=split, batch_size=BATCH_ROWS)
+        )
     if folder != "data":
         files_of = {split: f"{folder}/{split}-*.parquet"}
         return _read(data, lambda: load_dataset(data, data_files=files_of, split=split))

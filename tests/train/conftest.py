@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -116,11 +117,12 @@ def make_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
                 LlamaConfig(
                     vocab_size=len(words), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=4,
                     num_key_value_heads=2, intermediate_size=2 * hidden, max_position_embeddings=64, pad_token_id=0,
-                    architectures=["LlamaForCausalLM"],
                 )
             )  # fmt: skip
-            network.config.architectures = ["LlamaForCausalLM"]
         network.save_pretrained(base)
+        if kind == "llama":  # saved from the bare network, which forgets that it is a decoder's
+            config = json.loads((base / "config.json").read_text())
+            (base / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForCausalLM"]}))
         words.save_pretrained(base)
         return base
 
