@@ -59,8 +59,6 @@ class RowOptions:
     def _relevant(self, record: Mapping[str, Any], slot: int) -> tuple[bool, bool, bool]:
         if not self.instructions:  # P+ and P-1 both answer Q+
             return (False, False, True) if slot == 2 else (True, True, False)
-        if record["relevance"] is None:  # a row that was rejected before it was judged
-            return slot == 0, slot == 1, slot == 2
         a, b, c = (grade >= RELEVANT for grade in record["relevance"][slot])
         return a, b, c
 

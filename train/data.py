@@ -19,6 +19,9 @@ from train.errors import UsageError
 COLUMNS = ("id", "query_id", *TEXT_COLUMNS, "dimension", "form", "wording_group", "relevance")
 """What is read. The public InF-IR set has the seven texts alone: the rest is filled in."""
 
+UNJUDGED = [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
+"""The matrix of a row without one: each context's own passage is right for it, and nothing else is known to be."""
+
 BATCH_ROWS = 1000
 """Rows a read: a row group of the pipeline's shards."""
 
@@ -113,7 +116,9 @@ def _read(data: str, load: Callable[[], Any]) -> Dataset:
             f"{data} is no folder here and can't be read from the Hub ({_first_line(error)}): give an output folder "
             "of `python -m pipeline.run`, or a Hub id that can be reached."
         ) from None
-    except Exception as error:  # `datasets` wraps what its readers raise in types of its own
+    except Exception as error:  # `datasets` lets through what its readers raise
+        if "corresponds to no data" in str(error):
+            return Dataset.from_list([])
         raise UsageError(f"{data} can't be read ({_first_line(error)}): are its shards whole?") from None
     assert isinstance(loaded, Dataset)
     return loaded
@@ -134,8 +139,8 @@ def _with_columns(rows: Dataset, where: str) -> Dataset:
                 "query_id": str(row.get("query_id") or row["query_positive"]),
                 **{name: row[name] for name in TEXT_COLUMNS},
                 **{name: row.get(name) or "unknown" for name in ("dimension", "form")},
-                "wording_group": row.get("wording_group"),
-                "relevance": row.get("relevance"),
+                "wording_group": row.get("wording_group") or "none",
+                "relevance": row.get("relevance") or UNJUDGED,
             }
         )
     return Dataset.from_list(kept)

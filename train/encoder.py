@@ -150,6 +150,21 @@ def add_lora(model: SentenceTransformer, rank: int) -> None:
     )
 
 
+def set_dropout(model: SentenceTransformer, share: float) -> None:
+    """The same dropout everywhere, in this process; the saved configuration keeps the model's own."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = share
+        for name in ("dropout_prob", "attention_dropout"):  # attention layers hand theirs to a fused kernel
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, share)
+
+
+def freeze_embeddings(model: SentenceTransformer) -> None:
+    """Train everything but the token embeddings."""
+    model[0].model.get_input_embeddings().requires_grad_(False)
+
+
 def merge_lora(model: SentenceTransformer) -> None:
     """Fold the adapters into the weights, so that the saved folder needs neither peft nor the base model."""
     from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from sentence_transformers.util.distributed import get_rank
+from transformers import set_seed
 
 from train import display
 from train.data import checksum, load_rows, shared_wordings, training_rows
-from train.encoder import Encoder, add_lora, merge_lora
+from train.encoder import Encoder, add_lora, freeze_embeddings, merge_lora, set_dropout
 from train.errors import UsageError
 from train.figures import as_json
 from train.scoring import quick_figures
@@ -52,6 +53,11 @@ def fit(settings: FitSettings, console: Console) -> None:
     display.show_data(console, rows, changes, shared_wordings(rows, test), encoder, row_options(settings))
 
     before = quick_figures(encoder, validation)
+    set_seed(settings.seed)  # adapters begin at random
+    if settings.dropout is not None:
+        set_dropout(encoder.model, settings.dropout)
+    if settings.freeze_embeddings:
+        freeze_embeddings(encoder.model)
     if settings.lora:
         add_lora(encoder.model, settings.lora)
     began = time.monotonic()

@@ -53,6 +53,8 @@ class FitSettings:
     hold_out: tuple[str, ...]
     encoder: EncoderOptions
     lora: int | None
+    dropout: float | None
+    freeze_embeddings: bool
     seed: int
     save_steps: int
     report_to: str
@@ -73,8 +75,8 @@ def parse(argv: Sequence[str]) -> FitSettings:
         raise UsageError(
             f"--no-instructions leaves {objective} no instructions to tell apart: choose an objective without I."
         )
-    for name, low, high in (("plain_pairs", 0, 1), ("warmup", 0, 1)):
-        if not low <= getattr(given, name) <= high:
+    for name, low, high in (("plain_pairs", 0, 1), ("warmup", 0, 1), ("dropout", 0, 1)):
+        if getattr(given, name) is not None and not low <= getattr(given, name) <= high:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(given, name)}: expected a share from 0 to 1.")
     for name in ("batch_size", "mini_batch_size", "epochs", "learning_rate", "temperature", "instruction_negatives"):
         value = getattr(given, name)
@@ -103,6 +105,8 @@ def parse(argv: Sequence[str]) -> FitSettings:
         hold_out=tuple(given.hold_out_group),
         encoder=encoder_options(given),
         lora=given.lora,
+        dropout=given.dropout,
+        freeze_embeddings=given.freeze_embeddings,
         seed=given.seed,
         save_steps=given.save_steps,
         report_to=given.report_to,
@@ -213,6 +217,13 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--lora", type=int, metavar="RANK", help="train low-rank adapters, merged into the weights at the end"
     )
+    group.add_argument(
+        "--dropout",
+        type=float,
+        metavar="SHARE",
+        help="default: the model's own; 0 makes training on a CPU up to half again as fast",
+    )
+    group.add_argument("--freeze-embeddings", action="store_true", help="leave the token embeddings as they are")
     group.add_argument("--seed", type=int, default=0)
 
     group = parser.add_argument_group("ablations")

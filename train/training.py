@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from train.batches import Collator, OneQueryBatchSampler, RowOptions
@@ -55,7 +56,6 @@ def make_trainer(
     settings: FitSettings, encoder: Encoder, rows: Dataset, callbacks: list[TrainerCallback]
 ) -> SentenceTransformerTrainer:
     """The trainer with our loss, batches and collator."""
-    torch.manual_seed(settings.seed)
     sampler = OneQueryBatchSampler(rows, settings.batch_size)
     steps = math.ceil(settings.epochs * sampler.steps) if settings.max_steps < 0 else settings.max_steps
     arguments = SentenceTransformerTrainingArguments(
@@ -97,8 +97,6 @@ def make_trainer(
     trainer = SentenceTransformerTrainer(
         model=encoder.model, args=arguments, train_dataset=rows, loss=loss, data_collator=collator, callbacks=callbacks
     )
-    from transformers.trainer_callback import PrinterCallback  # noqa: PLC0415
-
     trainer.remove_callback(PrinterCallback)
     return trainer
 

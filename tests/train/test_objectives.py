@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from tests.train.conftest import record
 from tests.train.literal import literal_loss
 from train.batches import Collator, Row, RowOptions
+from train.data import UNJUDGED
 from train.errors import UsageError
 from train.inputs import ContextFormat
 from train.loss import ObjectiveLoss
@@ -27,7 +28,7 @@ RECORDS = [
     record(1, query="what is the bridge 0"),
     record(2, document="the bridge 0 is short"),
     record(3, relevance=[[3, 2, 0], [2, 3, 0], [0, 1, 3]]),
-    record(4, relevance=None),
+    record(4, relevance=UNJUDGED),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.train.conftest import record, write_shards
-from train.data import checksum, load_rows, shared_wordings, training_rows
+from train.data import UNJUDGED, checksum, load_rows, shared_wordings, training_rows
 from train.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def test_the_public_columns_alone_are_enough(tmp_path: Path) -> None:
     bare = [{k: v for k, v in each.items() if k != "query_id"} for each in bare]
     rows = load_rows(str(write_shards(tmp_path, {"train": bare})), "train")
     assert rows[0]["dimension"] == "unknown"
-    assert rows[0]["relevance"] is None
+    assert rows[0]["relevance"] == UNJUDGED
     assert len(set(rows["id"])) == 3
 
 
