@@ -70,7 +70,7 @@ class OneQueryBatchSampler(DefaultBatchSampler):
     by one tuple at most. An epoch's order depends on the seed and the epoch alone.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917, the trainer's own order
         self,
         dataset: Dataset,
         batch_size: int,
@@ -80,7 +80,7 @@ class OneQueryBatchSampler(DefaultBatchSampler):
         seed: int = 0,
     ) -> None:
         super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
-        self.sampler = self  # accelerate looks for `set_epoch` there when it shards batches over processes
+        self.sampler = self  # type: ignore[assignment]  # accelerate looks for `set_epoch` there when it shards batches over processes
         self.processes = get_world_size()
         groups: dict[str, list[int]] = {}
         for index, query in enumerate(dataset[QUERY_POSITIVE]):

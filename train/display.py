@@ -1,16 +1,19 @@
 """What a person sees while a model trains, and at the end."""
 
+# ruff: noqa: ARG002  a callback takes what the trainer hands it
+
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from sentence_transformers.base.modules import Transformer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from train.batches import RowOptions
@@ -24,7 +27,7 @@ LINE_EVERY_S = 15.0
 """Seconds between lines where the output is no terminal."""
 
 
-class ProgressDisplay(TrainerCallback):  # type: ignore[misc]  # the base class is untyped
+class ProgressDisplay(TrainerCallback):
     """A bar with loss and rate; plain lines where the output is no terminal."""
 
     def __init__(self, console: Console, tuples_a_step: int) -> None:
@@ -41,7 +44,8 @@ class ProgressDisplay(TrainerCallback):  # type: ignore[misc]  # the base class 
         self.began, self.first = time.monotonic(), state.global_step
         if state.is_world_process_zero and self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("step"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
+                TextColumn("step"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(),
+                TextColumn("{task.description}"),
                 console=self.console,
             )  # fmt: skip
             self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step)
@@ -74,7 +78,7 @@ class ProgressDisplay(TrainerCallback):  # type: ignore[misc]  # the base class 
 
 
 def show_data(
-    console: Console, rows: Dataset, changes: Mapping[str, int], shared: tuple[int, int], encoder: Encoder,
+    console: Console, rows: Dataset, *, changes: Mapping[str, int], shared: tuple[int, int], encoder: Encoder,
     options: RowOptions,
 ) -> None:  # fmt: skip
     """What is trained on: rows, dimensions, tokens, truncation, overlap of wordings."""
@@ -87,10 +91,10 @@ def show_data(
     # with instruction attention the two texts are capped apart: the joined length is then an upper bound
     contexts = _lengths(encoder, {encoder.format.text(row.context) for row in made})
     passages = _lengths(encoder, {row.passage for row in made})
-    network, longest = encoder.model[0], encoder.model.max_seq_length
+    first, longest = cast(Transformer, encoder.model[0]), encoder.model.max_seq_length
     for name, lengths, cap in (
-        ("contexts", contexts, network.query_length or longest),
-        ("passages", passages, network.document_length or longest),
+        ("contexts", contexts, first.query_length or longest),
+        ("passages", passages, first.document_length or longest),
     ):
         cut = sum(length > cap for length in lengths) / len(lengths) if cap else 0.0
         console.print(

@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import batch_to_device
 from torch.nn.functional import normalize
+from transformers import PreTrainedModel
 
 from train.errors import UsageError
 from train.inputs import Context, ContextFormat, InstructionPooling, passage_features
@@ -37,7 +39,7 @@ class EncoderOptions:
 
     template: str | None = None
     instruction_attention: bool = False
-    pooling: str | None = None
+    pooling: Literal["mean", "cls", "lasttoken"] | None = None
     context_length: int | None = None
     passage_length: int | None = None
     device: str | None = None
@@ -162,25 +164,30 @@ def set_dropout(model: SentenceTransformer, share: float) -> None:
 
 def freeze_embeddings(model: SentenceTransformer) -> None:
     """Train everything but the token embeddings."""
-    model[0].model.get_input_embeddings().requires_grad_(False)
+    network(model).get_input_embeddings().requires_grad_(False)
 
 
 def merge_lora(model: SentenceTransformer) -> None:
     """Fold the adapters into the weights, so that the saved folder needs neither peft nor the base model."""
     from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
 
-    network = model[0].model
-    for name, module in list(network.named_modules()):
+    whole = network(model)
+    for name, module in list(whole.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge()
-            network.set_submodule(name, module.get_base_layer())
-    network._hf_peft_config_loaded = False
+            whole.set_submodule(name, module.get_base_layer())
+    whole._hf_peft_config_loaded = False
+
+
+def network(model: SentenceTransformer) -> PreTrainedModel:
+    """The transformer inside."""
+    return cast(Transformer, model[0]).model
 
 
 def _pooling(model: SentenceTransformer) -> Pooling:
     for module in model:
         if isinstance(module, Pooling):
-            return module
+            return cast(Pooling, module)
     raise UsageError("--model has no pooling layer: a bi-encoder that pools token states is needed here.")
 
 
@@ -190,8 +197,9 @@ def _set_lengths(model: SentenceTransformer, context: int | None, passage: int |
     for name, wanted in (("context", context), ("passage", passage)):
         if wanted is not None and longest is not None and wanted > longest:
             raise UsageError(f"--{name}-length {wanted}: this model takes at most {longest} tokens.")
-    model[0].query_length = context or model[0].query_length
-    model[0].document_length = passage or model[0].document_length
+    first = cast(Transformer, model[0])
+    first.query_length = context or first.query_length
+    first.document_length = passage or first.document_length
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,9 @@ def contenders(given: argparse.Namespace, options: EncoderOptions, console: Cons
     if given.bm25:
         from train.baselines import Bm25Scorer  # noqa: PLC0415, numba's import takes seconds
 
-        for name, instructions in (("BM25", True), ("BM25, no instruction", False)):
-            yield Contender(
-                name,
-                {"model": "bm25s, Lucene, k1 = 1.5, b = 0.75"},
-                lambda texts, instructions=instructions: Bm25Scorer(texts, instructions=instructions),
-            )
+        about = {"model": "bm25s, Lucene's variant, k1 = 1.5, b = 0.75"}
+        yield Contender("BM25", about, partial(Bm25Scorer, instructions=True))
+        yield Contender("BM25, no instruction", about, partial(Bm25Scorer, instructions=False))
 
 
 def measure(
@@ -151,7 +149,7 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
     """A status line that counts; a plain line where the output is no terminal."""
     if not console.is_terminal:
         console.print(what)
-        yield lambda done, total: None
+        yield lambda _done, _total: None
         return
     with console.status(what) as status:
         yield lambda done, total: status.update(f"{what}: {done / total:.0%}")

@@ -50,7 +50,14 @@ def fit(settings: FitSettings, console: Console) -> None:
     encoder = Encoder.load(settings.model, settings.encoder)
     first = get_rank() == 0  # of the processes that torchrun started
     console.quiet = not first
-    display.show_data(console, rows, changes, shared_wordings(rows, test), encoder, row_options(settings))
+    display.show_data(
+        console,
+        rows,
+        changes=changes,
+        shared=shared_wordings(rows, test),
+        encoder=encoder,
+        options=row_options(settings),
+    )
 
     before = quick_figures(encoder, validation)
     set_seed(settings.seed)  # adapters begin at random

@@ -1,4 +1,4 @@
-"""Plain retrieval collections in MS MARCO's passage-ranking layout: distractors, and benchmarks without instructions."""
+"""Collections in MS MARCO's passage-ranking layout: distractors, and benchmarks without instructions."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class ContextFormat:
         (folder / FORMAT_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
-class InstructionPooling(Pooling):  # type: ignore[misc]  # the base class is untyped
+class InstructionPooling(Pooling):
     """Pooling that can join a query and an instruction that were encoded apart (arXiv 2505.21439, ablation).
 
     Every instruction token attends to the query's tokens, softmax(H_I H_Q^T / sqrt(d)) H_Q, and the mean over the

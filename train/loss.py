@@ -22,7 +22,7 @@ TOGETHER_ON_CPU = 16
 """Texts, longest first, that a CPU encodes at a time: on 2 cores 8 to 32 are equally fast, the whole batch slower."""
 
 
-class ObjectiveLoss(CachedLossMixin, nn.Module):  # type: ignore[misc]  # the mixin is untyped
+class ObjectiveLoss(CachedLossMixin, nn.Module):
     """The loss of an objective over the distinct contexts and passages of a batch (see `train.batches.Collator`).
 
     mini_batch_size: texts encoded at a time, with gradient caching (Gao et al., 2021, arXiv 2101.06983): the memory
@@ -53,12 +53,11 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):  # type: ignore[misc]  # the mi
     def forward(self, features: Iterable[dict[str, Any]], labels: dict[str, Tensor]) -> Tensor:
         """The loss, a scalar. features: contexts, then passages, each distinct text once."""
         if self.uses_gradient_cache:
-            loss: Tensor = self.forward_cached(features, labels)
-            return loss
+            return self.forward_cached(features, labels)  # type: ignore[arg-type]  # hands labels through
         return self.calculate_loss([self._encode(texts) for texts in features], labels)
 
     def _encode(self, features: dict[str, Any]) -> list[Tensor]:
-        """All texts with their gradients: at once on a GPU, in parts of like length on a CPU, which pays for padding."""
+        """All texts, with gradients: at once on a GPU, in parts of like length on a CPU, where padding costs."""
         texts = len(features["input_ids"])
         step = TOGETHER_ON_CPU if features["input_ids"].device.type == "cpu" else texts
         return [
@@ -66,7 +65,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):  # type: ignore[misc]  # the mi
             for start in range(0, texts, step)
         ]
 
-    def calculate_loss(
+    def calculate_loss(  # type: ignore[override]  # labels are a mapping
         self, reps: Sequence[Sequence[Tensor]], labels: dict[str, Tensor] | None = None, *, with_backward: bool = False
     ) -> Tensor:
         """The loss from the embeddings of contexts and passages, each in mini-batches of (texts, dimensions)."""

@@ -36,7 +36,8 @@ def dense_ranks(scores: NDArray[Any], documents: NDArray[np.intp]) -> NDArray[np
     own = np.take_along_axis(scores, documents[:, None], axis=1)
     behind = np.arange(scores.shape[1])[None, :] > documents[:, None]
     ahead = (scores > own) | ((scores == own) & behind)
-    return 1 + ahead.sum(axis=1)
+    ranks: NDArray[np.int64] = 1 + ahead.sum(axis=1)
+    return ranks
 
 
 def rank_change(before: int, after: int) -> float:
@@ -159,5 +160,4 @@ def own_passage_wins(scores: NDArray[Any]) -> NDArray[np.bool_]:
     """
     own = np.diagonal(scores, axis1=1, axis2=2)[:, :, None]
     others = ~np.eye(scores.shape[1], dtype=bool)[None]
-    wins: NDArray[np.bool_] = np.where(others, own > scores, True).all(axis=2)
-    return wins
+    return np.asarray(np.where(others, own > scores, True).all(axis=2))

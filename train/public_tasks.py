@@ -28,7 +28,7 @@ class MtebEncoder:
         self.mteb_model_meta = ModelMeta.create_empty({"name": f"inf-ir/{name}", "revision": "local"})
 
     def encode(
-        self, inputs: Iterable[dict[str, Any]], *, prompt_type: Any = None, **ignored: Any
+        self, inputs: Iterable[dict[str, Any]], *, prompt_type: Any = None, **_ignored: Any
     ) -> NDArray[np.float32]:
         """(inputs, dimensions). A query batch holds `query` and, where the task has them, `instruction`."""
         parts = []
@@ -70,8 +70,8 @@ def run_mteb(
         except Exception as error:  # mteb lets through whatever its data's source raises
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise UsageError(
-                f"--mteb: {task.metadata.name} can't be run ({lines[0][:200].rstrip('.')}): its data comes from the Hub, "
-                "so run this where the Hub can be reached or its data is in the cache, or leave --mteb out."
+                f"--mteb: {task.metadata.name} can't be run ({lines[0][:200].rstrip('.')}): its data comes from the "
+                "Hub, so run this where the Hub can be reached or its data is in the cache, or leave --mteb out."
             ) from None
         for entry in result.task_results:
             scores = next(iter(entry.scores.values()))[0]

@@ -172,8 +172,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--objective",
         default="uni:P",
-        help="uni: (one softmax) or multi: (a sum of softmax losses), then P (passages given the context), IQ (contexts "
-        "given the passage), I (instructions given query and passage), joined by commas; default uni:P",
+        help="uni: (one softmax) or multi: (a sum of softmax losses), then P (passages given the context), IQ "
+        "(contexts given the passage), I (instructions given query and passage), joined by commas; default uni:P",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the model's folder")
 
@@ -197,7 +197,8 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=0.5,
         metavar="N",
-        help="for I: other instructions a row meets, a share of the batch's rows below 1, a number from 1 on; default half the batch",
+        help="for I: other instructions that a row meets, a share of the batch's rows below 1, a number from 1 on; "
+        "default 0.5",
     )
     group.add_argument("--gather", action="store_true", help="with several processes, take negatives from all of them")
     group.add_argument(

@@ -95,7 +95,12 @@ def make_trainer(
         mini_batch_size=settings.mini_batch_size,
     )
     trainer = SentenceTransformerTrainer(
-        model=encoder.model, args=arguments, train_dataset=rows, loss=loss, data_collator=collator, callbacks=callbacks
+        model=encoder.model,
+        args=arguments,
+        train_dataset=rows,
+        loss=loss,
+        data_collator=collator,  # type: ignore[arg-type]  # called and asked for its label columns, no more
+        callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -116,5 +121,5 @@ def find_checkpoint(settings: FitSettings, folder: Path) -> str | None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(wanted, indent=2))
-    last: str | None = get_last_checkpoint(str(folder))
+    last: str | None = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
     return last

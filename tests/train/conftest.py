@@ -23,7 +23,7 @@ from train.versions import quiet
 
 quiet()
 
-TOPICS = "bridge river engine garden comet violin harbor forest candle mirror desert castle".split()
+TOPICS = ("bridge", "river", "engine", "garden", "comet", "violin", "harbor", "forest", "candle", "mirror", "desert")
 DIMENSIONS = ("length", "layout", "figures")
 
 
@@ -63,7 +63,9 @@ def write_shards(folder: Path, splits: dict[str, list[dict[str, Any]]]) -> Path:
         where.mkdir(parents=True, exist_ok=True)
         half = len(rows) // 2 + 1
         for shard in range(2):
-            table = pa.Table.from_pylist(rows[shard * half : (shard + 1) * half], schema=pa.Table.from_pylist(rows).schema)
+            table = pa.Table.from_pylist(
+                rows[shard * half : (shard + 1) * half], schema=pa.Table.from_pylist(rows).schema
+            )
             pq.write_table(table, where / f"{split}-{shard:05d}-of-00002.parquet")
     return folder
 

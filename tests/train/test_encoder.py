@@ -81,9 +81,7 @@ def test_instruction_attention_survives_saving_in_a_plain_folder(tiny: Path, tmp
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
-def test_merged_adapters_encode_as_they_trained(
-    make_encoder: Callable[..., Path], kind: str, tmp_path: Path
-) -> None:
+def test_merged_adapters_encode_as_they_trained(make_encoder: Callable[..., Path], kind: str, tmp_path: Path) -> None:
     encoder = Encoder.load(str(make_encoder(vocabulary([record(0)]), kind=kind)), EncoderOptions())
     before = encoder.passages(TEXTS)
     frozen = sum(p.numel() for p in encoder.model.parameters())

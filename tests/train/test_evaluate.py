@@ -193,12 +193,18 @@ def test_mteb_runs_with_the_models_own_format(tiny: Path, monkeypatch: pytest.Mo
         def load_data(self, *args: Any, **kwargs: Any) -> None:
             from datasets import Dataset
 
-            self.dataset = {"default": {"test": {
-                "corpus": Dataset.from_list([{"id": f"d{n}", "text": record(n)["document"]} for n in range(5)]),
-                "queries": Dataset.from_list([{"id": "q0", "text": "what is the bridge 0", "instruction": "in few words"}]),
-                "relevant_docs": {"q0": {"d0": 1}},
-                "top_ranked": None,
-            }}}
+            self.dataset = {
+                "default": {
+                    "test": {
+                        "corpus": Dataset.from_list([{"id": f"d{n}", "text": record(n)["document"]} for n in range(5)]),
+                        "queries": Dataset.from_list(
+                            [{"id": "q0", "text": "what is the bridge 0", "instruction": "in few words"}]
+                        ),
+                        "relevant_docs": {"q0": {"d0": 1}},
+                        "top_ranked": None,
+                    }
+                }
+            }
             self.data_loaded = True
 
     seen: list[Context] = []

@@ -154,7 +154,16 @@ def test_no_shards_is_one_sentence(tiny: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_ctrl_c_leaves_with_a_sentence_and_checkpoints(shards: Path, tiny: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "train.fit", str(shards), "--model", str(tiny), "--output", str(tmp_path / "model")]
+    command = [
+        sys.executable,
+        "-m",
+        "train.fit",
+        str(shards),
+        "--model",
+        str(tiny),
+        "--output",
+        str(tmp_path / "model"),
+    ]
     with subprocess.Popen(
         [*command, "--epochs", "5000", "--batch-size", "4", "--save-steps", "5"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -45,14 +45,20 @@ def test_a_rank_is_mtebs(run: dict[str, float], document: str) -> None:
 
 @given(RUN, GRADES)
 def test_ndcg_mrr_and_recall_are_mtebs(run: dict[str, float], grades: dict[str, int]) -> None:
-    expected = theirs.pytrec_eval.RelevanceEvaluator({"q": grades}, {"ndcg_cut.3,10", "recall.3,10"}).evaluate({"q": run})["q"]
+    expected = theirs.pytrec_eval.RelevanceEvaluator({"q": grades}, {"ndcg_cut.3,10", "recall.3,10"}).evaluate(
+        {"q": run}
+    )["q"]
     for k in (3, 10):
         assert metrics.ndcg(run, grades, k) == pytest.approx(expected[f"ndcg_cut_{k}"], abs=1e-9)
         assert metrics.recall(run, grades, k) == pytest.approx(expected[f"recall_{k}"], abs=1e-9)
-        assert metrics.mrr(run, grades, k) == pytest.approx(theirs.mrr({"q": grades}, {"q": run}, [k])[f"MRR@{k}"][0], abs=1e-9)
+        assert metrics.mrr(run, grades, k) == pytest.approx(
+            theirs.mrr({"q": grades}, {"q": run}, [k])[f"MRR@{k}"][0], abs=1e-9
+        )
 
 
-@given(st.dictionaries(QUERIES, st.dictionaries(st.sampled_from("abc"), st.tuples(RUN, GRADES), min_size=1), min_size=1))
+@given(
+    st.dictionaries(QUERIES, st.dictionaries(st.sampled_from("abc"), st.tuples(RUN, GRADES), min_size=1), min_size=1)
+)
 def test_robustness_is_mtebs(data: dict[str, dict[str, tuple[dict[str, float], dict[str, int]]]]) -> None:
     runs = {f"{query}_{i}": run for query, each in data.items() for i, (run, _) in each.items()}
     qrels = {f"{query}_{i}": grades for query, each in data.items() for i, (_, grades) in each.items()}

@@ -30,7 +30,10 @@ def test_the_public_columns_alone_are_enough(tmp_path: Path) -> None:
     ("spoil", "expected"),
     [
         (lambda rows: [], "holds no data/train-"),
-        (lambda rows: [{k: v for k, v in row.items() if k != "document"} for row in rows], "column document is missing"),
+        (
+            lambda rows: [{k: v for k, v in row.items() if k != "document"} for row in rows],
+            "column document is missing",
+        ),
         (lambda rows: [{**row, "query_negative": None} for row in rows[:1]] + rows[1:], "query_negative is None"),
         (lambda rows: [{**row, "document": ""} for row in rows[:1]] + rows[1:], "document is ''"),
     ],
