@@ -70,7 +70,7 @@ class OneQueryBatchSampler(DefaultBatchSampler):
     by one tuple at most. An epoch's order depends on the seed and the epoch alone.
     """
 
-    def __init__(  # noqa: PLR0917, the trainer's own order
+    def __init__(
         self,
         dataset: Dataset,
         batch_size: int,

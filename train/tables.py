@@ -17,8 +17,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     models: dict[str, Any] = result["models"]
     lines = [
         f"{result['data']['tuples']:,} tuples of the {result['data']['split']} split, ranked among "
-        f"{result['data']['passages']:,} passages. Means over queries with 95 % bootstrap intervals; {NOT_SUPPORTED} marks "
-        f"a difference from {next(iter(models))} that a paired randomisation test does not support (p ≥ 0.05).",
+        f"{result['data']['passages']:,} passages. Means over queries with 95 % bootstrap intervals; "
+        f"{NOT_SUPPORTED} marks a difference from {next(iter(models))} that a paired randomisation test does not "
+        "support (p ≥ 0.05).",
         "",
         *table(["metric", *models], [_row(name, models) for name in _metrics(models)]),
     ]

@@ -94,6 +94,10 @@ def make_trainer(
         gather=settings.gather,
         mini_batch_size=settings.mini_batch_size,
     )
+    example = row_options(settings).rows(rows[0])
+    encoder.model.model_card_data.widget = [
+        {"source_sentence": encoder.format.text(example[0].context), "sentences": [row.passage for row in example[:3]]}
+    ]
     trainer = SentenceTransformerTrainer(
         model=encoder.model,
         args=arguments,

@@ -71,7 +71,7 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(
     assert [entry["loss"] for entry in losses[0]] == [entry["loss"] for entry in losses[1]]
 
 
-@pytest.mark.parametrize("flags", [(), ("--mini-batch-size", "4", "--objective", "multi:P,I"), ("--lora", "4")])
+@pytest.mark.parametrize("flags", [(), ("--mini-batch-size", "32", "--objective", "multi:P,I"), ("--lora", "4")])
 def test_a_killed_run_ends_at_the_weights_of_an_unbroken_one(
     shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
