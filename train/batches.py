@@ -16,6 +16,7 @@ from sentence_transformers.util.distributed import get_world_size
 from torch import Tensor
 
 from pipeline.records import CONTEXTS, DOCUMENT, PASSAGES, QUERY_POSITIVE
+from train.errors import UsageError
 from train.inputs import Context, ContextFormat, passage_features
 from train.objectives import PLAIN_SLOT
 
@@ -81,6 +82,7 @@ class OneQueryBatchSampler(DefaultBatchSampler):
     ) -> None:
         super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
         self.sampler = self  # type: ignore[assignment]  # accelerate looks for `set_epoch` there when it shards batches over processes
+        self.batch_size = None  # type: ignore[assignment]  # with a number, accelerate drops batches that are not full
         self.processes = get_world_size()
         groups: dict[str, list[int]] = {}
         for index, query in enumerate(dataset[QUERY_POSITIVE]):
@@ -88,6 +90,11 @@ class OneQueryBatchSampler(DefaultBatchSampler):
         self.groups = list(groups.values())
         steps = -(-len(dataset) // (batch_size * self.processes))
         self.steps = max([steps, *map(len, self.groups)])
+        if len(dataset) < self.steps * self.processes:
+            raise UsageError(
+                f"{len(dataset)} tuples, {max(map(len, self.groups))} of them of one query, are too few for "
+                f"{self.processes} processes: start fewer."
+            )
 
     def __len__(self) -> int:
         return self.steps * self.processes

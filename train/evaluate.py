@@ -121,7 +121,7 @@ def contenders(given: argparse.Namespace, options: EncoderOptions, console: Cons
 
         yield Contender(name or where, {"model": where, "template": encoder.format.template}, make, encoder)
     if given.bm25:
-        from train.baselines import Bm25Scorer  # noqa: PLC0415, numba's import takes seconds
+        from train.baselines import Bm25Scorer  # noqa: PLC0415, an import that only --bm25 needs
 
         about = {"model": "bm25s, Lucene's variant, k1 = 1.5, b = 0.75"}
         yield Contender("BM25", about, partial(Bm25Scorer, instructions=True))

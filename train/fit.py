@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from sentence_transformers.util.distributed import get_rank
 from transformers import set_seed
 
 from train import display
@@ -48,7 +48,7 @@ def fit(settings: FitSettings, console: Console) -> None:
     rows, changes = training_rows(settings.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
     validation, test = load_rows(settings.data, "validation"), load_rows(settings.data, "test")
     encoder = Encoder.load(settings.model, settings.encoder)
-    first = get_rank() == 0  # of the processes that torchrun started
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     console.quiet = not first
     display.show_data(
         console,

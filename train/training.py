@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.util.distributed import get_rank
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -36,9 +37,9 @@ def train(
     settings: FitSettings, encoder: Encoder, rows: Dataset, callbacks: list[TrainerCallback]
 ) -> list[dict[str, float]]:
     """Train the encoder in place; returns the log of losses. Goes on from the last checkpoint of the same settings."""
-    folder = settings.output / CHECKPOINTS
-    last = find_checkpoint(settings, folder)
     trainer = make_trainer(settings, encoder, rows, callbacks)
+    with trainer.args.main_process_first():
+        last = find_checkpoint(settings, settings.output / CHECKPOINTS)
     try:
         trainer.train(resume_from_checkpoint=last)
     except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
@@ -56,15 +57,12 @@ def make_trainer(
     settings: FitSettings, encoder: Encoder, rows: Dataset, callbacks: list[TrainerCallback]
 ) -> SentenceTransformerTrainer:
     """The trainer with our loss, batches and collator."""
-    sampler = OneQueryBatchSampler(rows, settings.batch_size)
-    steps = math.ceil(settings.epochs * sampler.steps) if settings.max_steps < 0 else settings.max_steps
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(settings.output / CHECKPOINTS),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
-        warmup_steps=round(settings.warmup * steps),
         weight_decay=WEIGHT_DECAY,
         bf16=settings.encoder.bf16,
         use_cpu=encoder.model.device.type == "cpu",
@@ -78,6 +76,10 @@ def make_trainer(
         report_to=settings.report_to,
         disable_tqdm=True,
     )
+    # only now are processes that torchrun started counted
+    epoch = OneQueryBatchSampler(rows, settings.batch_size).steps
+    steps = math.ceil(settings.epochs * epoch) if settings.max_steps < 0 else settings.max_steps
+    arguments.warmup_steps = round(settings.warmup * steps)
     collator = Collator(
         encoder.model,
         encoder.format,
@@ -112,7 +114,7 @@ def make_trainer(
 
 def find_checkpoint(settings: FitSettings, folder: Path) -> str | None:
     """The checkpoint to go on from. Raises UsageError when the folder holds those of other settings."""
-    if settings.restart:
+    if settings.restart and get_rank() == 0:
         shutil.rmtree(folder, ignore_errors=True)
     file = folder / "settings.json"
     wanted: dict[str, Any] = json.loads(json.dumps(settings.as_json()))

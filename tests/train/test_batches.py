@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,8 @@ def test_no_step_holds_two_tuples_of_a_query_and_each_tuple_comes_once(
     assert len(batches) == len(sampler)
     assert all(len(batch) <= size for batch in batches)
     assert sorted(index for batch in batches for index in batch) == list(range(len(queries)))
+    shards = [BatchSamplerShard(sampler, processes, rank, even_batches=False) for rank in range(processes)]
+    assert [batch for step in zip(*shards, strict=True) for batch in step] == batches  # as a process sees them
     for start in range(0, len(batches), processes):
         step = [queries[index] for batch in batches[start : start + processes] for index in batch]
         assert len(step) == len(set(step))
