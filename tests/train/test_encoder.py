@@ -10,7 +10,15 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from tests.train.conftest import record, vocabulary
-from train.encoder import Encoder, EncoderOptions, add_lora, merge_lora
+from train.encoder import (
+    Encoder,
+    EncoderOptions,
+    add_lora,
+    freeze_embeddings,
+    merge_lora,
+    network,
+    set_dropout,
+)
 from train.errors import UsageError
 from train.inputs import Context, ContextFormat, instruction_attention
 
@@ -134,3 +142,21 @@ def test_too_long_a_length_is_one_sentence(tiny: Path) -> None:
 def test_the_format_file_is_plain_json(tmp_path: Path) -> None:
     ContextFormat("{query} | {instruction}").save(tmp_path)
     assert json.loads((tmp_path / "context_format.json").read_text())["template"] == "{query} | {instruction}"
+
+
+def test_without_dropout_training_mode_repeats_itself(tiny: Path) -> None:
+    encoder = Encoder.load(str(tiny), EncoderOptions())
+    features = encoder.model.preprocess(TEXTS)
+    encoder.model.train()
+    assert not torch.equal(*(encoder.model(dict(features))["sentence_embedding"] for _ in range(2)))
+    set_dropout(encoder.model, 0.0)
+    assert torch.equal(*(encoder.model(dict(features))["sentence_embedding"] for _ in range(2)))
+
+
+def test_frozen_embeddings_stay(tiny: Path) -> None:
+    encoder = Encoder.load(str(tiny), EncoderOptions())
+    freeze_embeddings(encoder.model)
+    encoder.model(encoder.model.preprocess(TEXTS))["sentence_embedding"].sum().backward()
+    words = network(encoder.model).get_input_embeddings().weight
+    assert words.grad is None
+    assert any(p.grad is not None for p in encoder.model.parameters())
