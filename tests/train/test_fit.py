@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from transformers import TrainerCallback
+
+from tests.train.conftest import record, write_shards
+from train import fit, training
+
+COMMON = ("--batch-size", "4", "--epochs", "2", "--learning-rate", "1e-3")
+
+
+def run(shards: Path, tiny: Path, output: Path, *flags: str) -> int:
+    return fit.main([str(shards), "--model", str(tiny), "--output", str(output), *COMMON, *flags])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def far(ours: Path, theirs: Path) -> float:
+    a, b = weights(ours), weights(theirs)
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_fit_leaves_a_model_that_says_what_it_is(
+    shards: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model"
+    assert run(shards, tiny, output, "--objective", "multi:P,I", "--plain-pairs", "0.5") == 0
+    said = capsys.readouterr().out
+    assert "24 tuples of 3 dimensions" in said
+    assert "strict accuracy" in said
+    assert "python -m train.evaluate" in said
+    assert SentenceTransformer(str(output)).encode("the bridge").shape == (32,)
+    made = json.loads((output / "fit.json").read_text())
+    assert made["settings"]["objective"] == "multi:P,I"
+    assert made["data"]["rows"] == 24
+    assert set(made["validation"]["after"]) == set(made["validation"]["before"])
+    assert (output / "README.md").is_file()
+    assert (output / "context_format.json").is_file()
+    assert not (output / "checkpoints").exists()
+    assert far(output, tiny_saved(tiny, tmp_path)) > 1e-4
+
+
+def tiny_saved(tiny: Path, tmp_path: Path) -> Path:
+    SentenceTransformer(str(tiny)).save(str(tmp_path / "untuned"))
+    return tmp_path / "untuned"
+
+
+def test_the_same_command_gives_the_same_weights_and_another_seed_others(
+    shards: Path, tiny: Path, tmp_path: Path
+) -> None:
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert run(shards, tiny, tmp_path / name, "--seed", seed) == 0
+    assert far(tmp_path / "a", tmp_path / "b") == 0
+    assert far(tmp_path / "a", tmp_path / "c") > 1e-4
+    losses = [json.loads((tmp_path / name / "fit.json").read_text())["losses"] for name in "ab"]
+    assert [entry["loss"] for entry in losses[0]] == [entry["loss"] for entry in losses[1]]
+
+
+@pytest.mark.parametrize("flags", [(), ("--mini-batch-size", "32", "--objective", "multi:P,I"), ("--lora", "4")])
+def test_a_killed_run_ends_at_the_weights_of_an_unbroken_one(
+    shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its second epoch, past a checkpoint; the encoder has dropout, so random states matter."""
+    flags = (*flags, "--save-steps", "4")
+    assert run(shards, tiny, tmp_path / "whole", *flags) == 0
+
+    class Kill(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+            if state.global_step == 10:
+                raise Killed
+
+    real = training.make_trainer
+    monkeypatch.setattr(training, "make_trainer", lambda s, e, r, c: real(s, e, r, [*c, Kill()]))
+    with pytest.raises(Killed):
+        run(shards, tiny, tmp_path / "broken", *flags)
+    monkeypatch.setattr(training, "make_trainer", real)
+    assert (tmp_path / "broken" / "checkpoints" / "checkpoint-8").is_dir()
+    assert run(shards, tiny, tmp_path / "broken", *flags) == 0
+    assert far(tmp_path / "whole", tmp_path / "broken") <= 1e-6
+
+
+def test_checkpoints_of_other_settings_are_not_gone_on_from(
+    shards: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model" / "checkpoints"
+    assert run(shards, tiny, tmp_path / "model") == 0
+    folder.mkdir()
+    (folder / "settings.json").write_text(json.dumps({"seed": 5}))
+    capsys.readouterr()
+    assert run(shards, tiny, tmp_path / "model") == 2
+    assert "--restart to discard them" in capsys.readouterr().err
+    assert run(shards, tiny, tmp_path / "model", "--restart") == 0
+
+
+@pytest.mark.parametrize("ablation", ["--no-mask", "--no-instructions", "--unfiltered", "--instruction-attention"])
+def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation: str) -> None:
+    write_shards(shards, {"rejected": [record(100, split="train", relevance=None)]})
+    assert run(shards, tiny, tmp_path / "model", ablation, "--max-steps", "2") == 0
+    made = json.loads((tmp_path / "model" / "fit.json").read_text())
+    assert made["data"]["rows"] == (25 if ablation == "--unfiltered" else 24)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--objective", "uni:X"), "expected uni: or multi:"),
+        (("--no-instructions", "--objective", "uni:I"), "choose an objective without I"),
+        (("--plain-pairs", "2"), "expected a share"),
+        (("--batch-size", "0"), "expected a number above 0"),
+        (("--template", "{query}"), "must hold both"),
+        (("--hold-out-group", "z"), "there are a, b, c, d"),
+        (("--instruction-attention", "--mini-batch-size", "3"), "even --mini-batch-size"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(
+    shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(shards, tiny, tmp_path / "model", *flags) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_a_batch_too_large_for_memory_names_the_flag(
+    shards: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exhausted(*args: object, **kwargs: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("sentence_transformers.SentenceTransformerTrainer.train", exhausted)
+    assert run(shards, tiny, tmp_path / "model") == 2
+    assert "--mini-batch-size 8 or less" in capsys.readouterr().err
+
+
+def test_no_shards_is_one_sentence(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, tiny, tmp_path / "model") == 2
+    assert "holds no data/train-" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_with_a_sentence_and_checkpoints(shards: Path, tiny: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "train.fit",
+        str(shards),
+        "--model",
+        str(tiny),
+        "--output",
+        str(tmp_path / "model"),
+    ]
+    with subprocess.Popen(
+        [*command, "--epochs", "5000", "--batch-size", "4", "--save-steps", "5"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        while "step " not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "The same command goes on" in said
+    assert "Traceback" not in said

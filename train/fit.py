@@ -1,0 +1,117 @@
+"""`python -m train.fit DATA --model M --objective O --output DIR`: a bi-encoder that follows instructions."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from transformers import set_seed
+
+from train import display
+from train.data import checksum, load_rows, shared_wordings, training_rows
+from train.encoder import Encoder, add_lora, freeze_embeddings, merge_lora, set_dropout
+from train.errors import UsageError
+from train.figures import as_json
+from train.scoring import quick_figures
+from train.settings import FitSettings, parse
+from train.training import CHECKPOINTS, row_options, train
+from train.versions import quiet, versions
+
+COMPLETE, FAILED, UNUSABLE = 0, 1, 2
+
+RECORD_FILE = "fit.json"
+"""In the model's folder: settings, data, versions, losses, figures."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    quiet()
+    try:
+        settings = parse(list(sys.argv[1:] if argv is None else argv))
+        fit(settings, Console(stderr=False, soft_wrap=True))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return FAILED
+    return COMPLETE
+
+
+def fit(settings: FitSettings, console: Console) -> None:
+    """Read, train, measure, save."""
+    rows, changes = training_rows(settings.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
+    validation, test = load_rows(settings.data, "validation"), load_rows(settings.data, "test")
+    encoder = Encoder.load(settings.model, settings.encoder)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    console.quiet = not first
+    display.show_data(
+        console,
+        rows,
+        changes=changes,
+        shared=shared_wordings(rows, test),
+        encoder=encoder,
+        options=row_options(settings),
+    )
+
+    before = quick_figures(encoder, validation)
+    set_seed(settings.seed)  # adapters begin at random
+    if settings.dropout is not None:
+        set_dropout(encoder.model, settings.dropout)
+    if settings.freeze_embeddings:
+        freeze_embeddings(encoder.model)
+    if settings.lora:
+        add_lora(encoder.model, settings.lora)
+    began = time.monotonic()
+    losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)])
+    seconds = time.monotonic() - began
+    if settings.lora:
+        merge_lora(encoder.model)
+    after = quick_figures(encoder, validation)
+    if not first:
+        return
+
+    encoder.save(settings.output)
+    record = {
+        "settings": settings.as_json(),
+        "data": {"rows": len(rows), "sha256": checksum(rows), **changes},
+        "validation": {"before": as_json(before), "after": as_json(after)},
+        "losses": losses,
+        "versions": versions(),
+        "seconds": round(seconds, 1),
+    }
+    (settings.output / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")
+    shutil.rmtree(settings.output / CHECKPOINTS, ignore_errors=True)
+    display.show_summary(console, before, after, seconds)
+    if settings.push:
+        push(settings)
+    console.print(
+        f"The model is in {settings.output}. Measure it: python -m train.evaluate {settings.data} "
+        f"--model {settings.model} --model {settings.output} --output results.json"
+    )
+
+
+def push(settings: FitSettings) -> None:
+    """Upload the model's folder."""
+    from huggingface_hub import HfApi  # noqa: PLC0415, needed only here
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    assert settings.push
+    try:
+        hub = HfApi()
+        hub.create_repo(settings.push, exist_ok=True)
+        hub.upload_folder(repo_id=settings.push, folder_path=settings.output)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise UsageError(
+            f"--push {settings.push}: the Hub did not take it ({str(error).splitlines()[0]}); "
+            f"the model is safe in {settings.output}."
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""How an instruction and a query become a model's input: one text by a template, or two that attend to each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import Tensor
+
+from train.errors import UsageError
+
+DEFAULT_TEMPLATE = "{query} {instruction}"
+"""Query, then instruction, joined by a space, as the authors of InF-Embed have it."""
+
+FORMAT_FILE = "context_format.json"
+"""In a model folder: how the model wants an instruction and a query put together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a person asks: a query and, where there is one, the instruction that goes with it."""
+
+    query: str
+    instruction: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.query) + len(self.instruction or "")
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFormat:
+    """How contexts are put to a model.
+
+    template: holds {query} and {instruction}; a query without instruction goes alone.
+    instruction_attention: encode the two apart and let the instruction's tokens attend to the query's.
+    """
+
+    template: str = DEFAULT_TEMPLATE
+    instruction_attention: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            filled = self.template.format(query="\0q", instruction="\0i")
+        except (KeyError, IndexError, ValueError) as error:
+            raise UsageError(
+                f"--template {self.template!r} can't be filled ({error}): use {{query}} and {{instruction}}."
+            ) from None
+        if "\0q" not in filled or "\0i" not in filled:
+            raise UsageError(f"--template {self.template!r} must hold both {{query}} and {{instruction}}.")
+
+    def text(self, context: Context) -> str:
+        """The context as one text."""
+        if context.instruction is None:
+            return context.query
+        return self.template.format(query=context.query, instruction=context.instruction)
+
+    def features(self, model: SentenceTransformer, contexts: Sequence[Context]) -> dict[str, Any]:
+        """Tokenised contexts. With instruction attention, two texts for each: the query, then the instruction."""
+        if self.instruction_attention:
+            texts = [text for context in contexts for text in (context.query, context.instruction or "")]
+        else:
+            texts = [self.text(context) for context in contexts]
+        prompt = model.prompts.get("query") or None
+        features: dict[str, Any] = model.preprocess(texts, prompt=prompt, task="query")
+        if self.instruction_attention:
+            features["texts_apart"] = True
+        return features
+
+    @classmethod
+    def of(cls, model_path: str) -> ContextFormat | None:
+        """What the model's folder says, None where it says nothing."""
+        file = Path(model_path) / FORMAT_FILE
+        return cls(**json.loads(file.read_text())) if file.is_file() else None
+
+    def save(self, folder: Path) -> None:
+        """Write it into a model's folder."""
+        (folder / FORMAT_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+class InstructionPooling(Pooling):
+    """Pooling that can join a query and an instruction that were encoded apart (arXiv 2505.21439, ablation).
+
+    Every instruction token attends to the query's tokens, softmax(H_I H_Q^T / sqrt(d)) H_Q, and the mean over the
+    instruction's tokens is the context's embedding. Passages, and contexts without instruction, are pooled as before.
+    """
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Pool; with `texts_apart`, texts 2k and 2k + 1 become embedding k."""
+        states, mask = features["token_embeddings"], features["attention_mask"]
+        features = super().forward(features, **kwargs)
+        if features.get("texts_apart"):
+            joined = instruction_attention(states[1::2], states[0::2], mask[1::2], mask[0::2])
+            # an encoder without special tokens leaves no token of an empty instruction
+            empty = mask[1::2].sum(dim=1, keepdim=True) == 0
+            features["sentence_embedding"] = torch.where(empty, features["sentence_embedding"][0::2], joined)
+        return features
+
+
+def instruction_attention(instruction: Tensor, query: Tensor, instruction_mask: Tensor, query_mask: Tensor) -> Tensor:
+    """(batch, dimensions) from token states (batch, tokens, dimensions) and masks (batch, tokens)."""
+    scores = instruction @ query.transpose(1, 2) / query.shape[-1] ** 0.5
+    weights = scores.masked_fill(query_mask[:, None, :] == 0, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    kept = instruction_mask.unsqueeze(-1).to(query.dtype)
+    pooled: Tensor = ((weights @ query) * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
+    return pooled
+
+
+def passage_features(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, Any]:
+    """Tokenised passages, with the model's own prompt and length for them."""
+    prompt = model.prompts.get("document") or None
+    features: dict[str, Any] = model.preprocess(list(texts), prompt=prompt, task="document")
+    return features
