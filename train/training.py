@@ -98,7 +98,7 @@ def make_trainer(
     )
     example = row_options(settings).rows(rows[0])
     encoder.model.model_card_data.widget = [
-        {"source_sentence": encoder.format.text(example[0].context), "sentences": [row.passage for row in example[:3]]}
+        {"source_sentence": encoder.format.text(example[0].context), "sentences": [row.passage for row in example[:3]]}  # type: ignore[dict-item]
     ]
     trainer = SentenceTransformerTrainer(
         model=encoder.model,
