@@ -1,1 +1,1 @@
-"""JSON Schemas (2020-12), one file each: what a model is asked to fill, what its answer is validated with, and the documentation."""
+"""JSON Schemas (2020-12), one file each: what a model fills, what its answer is validated with, and the documentation."""
