@@ -64,7 +64,10 @@ class Batches:
             self._take_in(progress)
             self._send(progress)
         except openai.APIStatusError as error:
-            raise Fatal(meaning(error, "of the batch", self._key).args[0]) from None
+            response = error.response
+            host = error.request.url.host
+            failure = meaning(response.status_code, response.text, response.headers, host, "of the batch", self._key)
+            raise Fatal(failure.args[0]) from None
         except openai.APIConnectionError as error:
             raise Fatal(f"the endpoint can't be reached: {error.__cause__ or error}") from None
         with self._engine.connect() as connection:
@@ -136,7 +139,7 @@ class Batches:
 
     def _row(self, ordered: Any, body: dict[str, Any]) -> dict[str, Any]:
         raw = json.dumps(body, ensure_ascii=False)
-        usage = usage_of(raw)
+        usage = usage_of(body)
         return {
             "key": ordered.key,
             "task": ordered.task,

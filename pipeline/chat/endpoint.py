@@ -14,7 +14,6 @@ import openai
 from pipeline.chat.config import ChatConfig
 from pipeline.chat.request import ChatRequest
 
-_JSON = {"Content-Type": "application/json"}
 _NO_SCHEMA = re.compile(r"response_format|json_schema|structured|guided", re.IGNORECASE)
 _LONGEST = 300  # characters of an endpoint's words that a sentence quotes
 
@@ -42,72 +41,66 @@ class Fatal(Exception):
 
 
 class Endpoint:
-    """The `openai` client, for what it is good at: configuration, authentication, errors, connections.
+    """One endpoint, by the `openai` client's configuration and authentication, on an HTTP client that we give it.
 
-    The hot call goes through its generic `post` with a body that is already bytes, and takes the raw response: building typed
-    parameters and response models would be most of the cost of a call. Its own retries are off: `session` has them.
+    The hot call goes to that HTTP client itself, with a body that is already bytes: the client's typed parameters, response
+    models and request options would be most of the cost of a call. Retries are `session`'s.
     """
 
     def __init__(self, config: ChatConfig) -> None:
         self._key = endpoint_key(config.base_url)
-        self._client = openai.AsyncOpenAI(
-            api_key=self._key,
-            base_url=config.base_url,
-            max_retries=0,
+        self._http = openai.DefaultAioHttpClient(
             timeout=config.timeout_s,
-            http_client=openai.DefaultAioHttpClient(
-                timeout=config.timeout_s,
-                limits=httpx2.Limits(max_connections=config.window, max_keepalive_connections=config.window),
-            ),
+            limits=httpx2.Limits(max_connections=config.window, max_keepalive_connections=config.window),
         )
+        client = openai.AsyncOpenAI(api_key=self._key, base_url=config.base_url, max_retries=0, http_client=self._http)
+        self._url = f"{str(client.base_url).rstrip('/')}/chat/completions"
+        self._host = client.base_url.host
+        self._headers = {**client.auth_headers, "Content-Type": "application/json", "Accept": "application/json"}
         self._timeout_s = config.timeout_s
         self.structured = True
         """Whether the endpoint takes a schema; without, JSON mode and our validation must do."""
 
-    async def complete(self, request: ChatRequest) -> tuple[str, Mapping[str, str]]:
-        """The response's body as it came, and its headers. Raises Passing or Fatal."""
+    async def complete(self, request: ChatRequest) -> tuple[str, dict[str, Any], Mapping[str, str]]:
+        """The response's body as it came and as parsed, and its headers. Raises Passing or Fatal."""
         structured = self.structured
         body = request.body if structured else _in_json_mode(request)
-        content = json.dumps(body, ensure_ascii=False).encode()
         try:
-            response = await self._client.post(
-                "/chat/completions", content=content, cast_to=httpx2.Response, options={"headers": _JSON}
+            response = await self._http.post(
+                self._url, content=json.dumps(body, ensure_ascii=False).encode(), headers=self._headers
             )
             raw = response.text
-        except openai.APIStatusError as error:
-            if structured and error.status_code in (400, 422) and _NO_SCHEMA.search(error.message):
-                self.structured = False
-                return await self.complete(request)
-            raise meaning(error, request.model, self._key) from None
-        except openai.APITimeoutError as error:
-            if isinstance(error.__cause__, httpx2.ConnectTimeout):
-                raise _unreachable(error) from None
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise Unreachable(f"nothing answers there: {_short(str(error))}") from None
+        except httpx2.TimeoutException:
             raise Passing(f"no answer within {self._timeout_s:g} s", pushes_back=True) from None
-        except openai.APIConnectionError as error:
-            raise _unreachable(error) from None
         except (httpx2.HTTPError, OSError) as error:
             raise Passing(f"the connection broke: {_short(str(error) or type(error).__name__)}") from None
+        if response.status_code >= 400:
+            if structured and response.status_code in (400, 422) and _NO_SCHEMA.search(raw):
+                self.structured = False
+                return await self.complete(request)
+            raise meaning(response.status_code, raw, response.headers, self._host, request.model, self._key)
         try:
-            whole = isinstance(json.loads(raw), dict)
+            parsed = json.loads(raw)
         except ValueError:
-            whole = False
-        if not whole:
+            parsed = None
+        if not isinstance(parsed, dict):
             raise Passing(f"the response is not a JSON object, or was cut off after {len(raw):,} characters")
-        return raw, response.headers
+        return raw, parsed, response.headers
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._http.aclose()
 
 
-def meaning(error: openai.APIStatusError, model: str, key: str) -> Passing | Fatal:
-    """What a status says: whether another attempt may help, and a sentence without the key."""
-    status, host = error.status_code, error.request.url.host
-    said = _short(error.message).replace(key, "[key]")
+def meaning(status: int, body: str, headers: Mapping[str, str], host: str, model: str, key: str) -> Passing | Fatal:
+    """What an error status says: whether another attempt may help, and a sentence without the key."""
+    said = _short(_message(body)).replace(key, "[key]")
     if status in (408, 409, 429) or status >= 500:
-        if status == 429 and "insufficient_quota" in error.message:
+        if status == 429 and "insufficient_quota" in body:
             return Fatal(f"{host} says that the account's quota is used up: {said}")
-        return Passing(f"status {status}: {said}", status in (429, 503), _retry_after(error.response.headers))
+        return Passing(f"status {status}: {said}", status in (429, 503), _retry_after(headers))
     if status == 401:
         return Fatal(f"{host} refused the key (401). Set OPENAI_API_KEY to a key that is valid there: {said}")
     if status == 403:
@@ -115,6 +108,14 @@ def meaning(error: openai.APIStatusError, model: str, key: str) -> Passing | Fat
     if status == 404:
         return Fatal(f"{host} knows no model {model!r}, or --base-url is wrong (404): {said}")
     return Fatal(f"{host} refused a request as malformed ({status}): {said}")
+
+
+def _message(body: str) -> str:
+    """What an error's body says, in OpenAI's shape or any other."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body
 
 
 def endpoint_key(base_url: str | None) -> str:
@@ -132,13 +133,6 @@ def _in_json_mode(request: ChatRequest) -> dict[str, Any]:
         request.schema
     )
     return request.body | {"messages": messages, "response_format": {"type": "json_object"}}
-
-
-def _unreachable(error: openai.APIConnectionError) -> Passing:
-    cause = error.__cause__ or error
-    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return Unreachable(f"nothing answers there: {_short(str(cause))}")
-    return Passing(f"the connection broke: {_short(str(cause) or type(cause).__name__)}")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

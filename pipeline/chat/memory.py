@@ -360,9 +360,9 @@ def _first_line(error: BaseException) -> str:
     return " ".join(str(cause).split())[:200]
 
 
-def usage_of(raw: str) -> dict[str, int]:
+def usage_of(body: Mapping[str, Any]) -> dict[str, int]:
     """The four token counts of a response body; what an endpoint leaves out is 0."""
-    usage = json.loads(raw).get("usage") or {}
+    usage = body.get("usage") or {}
     prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
     return {
         "prompt_tokens": int(usage.get("prompt_tokens") or 0),

@@ -63,6 +63,7 @@ class Chat:
         self.stopped: str | None = None
         self._answered = False
         self._failed_in_a_row = 0
+        self._retrying = _retrying(self._may_pass)
         self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
@@ -108,7 +109,7 @@ class Chat:
             raise self._stop(str(error)) from None
         if remembered is not None:
             self._count("from_memory")
-            return answer_of(remembered.raw, from_memory=True, cost_usd=remembered.cost_usd)
+            return answer_of(json.loads(remembered.raw), from_memory=True, cost_usd=remembered.cost_usd)
         if self._config.mode == "batch":
             raise await self._order(request)
         return await self._ask_endpoint(request)
@@ -132,8 +133,8 @@ class Chat:
             # The slot is kept until the answer is durable: what a crash loses is never more than one window, and the spend
             # that the next request is held against is known.
             try:
-                raw, latency_s = await self._once(request)
-                return await self._keep(request, raw, latency_s, failed)
+                raw, body, latency_s = await self._once(request)
+                return await self._keep(request, raw, body, latency_s, failed)
             except Passing:
                 failed += 1
                 self._count("failed_attempts")
@@ -142,15 +143,17 @@ class Chat:
                 self._limits.leave()
 
         try:
-            return await _retrying(self._may_pass).wraps(attempt)()
+            return await self._retrying.copy()(attempt)
         except Passing as failure:
             raise self._given_up(failure, failed) from None
         except Fatal as failure:
             raise self._stop(failure.sentence) from None
 
-    async def _keep(self, request: ChatRequest, raw: str, latency_s: float, failed: int) -> Answer:
-        cost_usd = self._prices.cost(request.model, Usage(**usage_of(raw)))
-        answer = answer_of(raw, failed_attempts=failed, latency_s=latency_s, cost_usd=cost_usd)
+    async def _keep(
+        self, request: ChatRequest, raw: str, body: Mapping[str, Any], latency_s: float, failed: int
+    ) -> Answer:
+        cost_usd = self._prices.cost(request.model, Usage(**usage_of(body)))
+        answer = answer_of(body, failed_attempts=failed, latency_s=latency_s, cost_usd=cost_usd)
         remembered = Remembered(
             key=request.key,
             task=request.task,
@@ -173,8 +176,8 @@ class Chat:
         self._count("made")
         return answer
 
-    async def _once(self, request: ChatRequest) -> tuple[str, float]:
-        """One attempt, in a slot of the window: the raw response and its latency."""
+    async def _once(self, request: ChatRequest) -> tuple[str, dict[str, Any], float]:
+        """One attempt, in a slot of the window: the response as it came and as parsed, and its latency."""
         if self.stopped:
             raise Fatal(self.stopped)
         if self._config.max_cost_usd is not None and self._spent >= self._config.max_cost_usd:
@@ -185,14 +188,14 @@ class Chat:
             self._endpoint = Endpoint(self._config)
         began = time.monotonic()
         try:
-            raw, headers = await self._endpoint.complete(request)
+            raw, body, headers = await self._endpoint.complete(request)
         except Passing as failure:
             if failure.pushes_back:
                 self._limits.pushed_back(began, failure.retry_after_s)
             raise
         self._limits.succeeded()
         _heed(headers, self._limits)
-        return raw, time.monotonic() - began
+        return raw, body, time.monotonic() - began
 
     def _may_pass(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
@@ -219,7 +222,7 @@ class Chat:
 
 
 def answer_of(
-    raw: str,
+    body: Mapping[str, Any],
     *,
     failed_attempts: int = 0,
     latency_s: float = 0.0,
@@ -227,14 +230,13 @@ def answer_of(
     cost_usd: float | None = None,
 ) -> Answer:
     """The answer in a response body. A body without choices is an answer too: an empty one."""
-    body = json.loads(raw)
     choice = (body.get("choices") or [{}])[0]
     message = choice.get("message") or {}
     return Answer(
         content=message.get("content"),
         refusal=message.get("refusal"),
         finish_reason=choice.get("finish_reason") or "none",
-        usage=Usage(**usage_of(raw)),
+        usage=Usage(**usage_of(body)),
         model_version=str(body.get("model") or "unknown"),
         failed_attempts=failed_attempts,
         latency_s=latency_s,
