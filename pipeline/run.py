@@ -71,6 +71,7 @@ def run(options: Options, output: Output, console: Console) -> int:
     make_runner(options.runner, options.beam)  # an unknown one is told before anything is read
     recipe = make_recipe(options)
     selection = read(options, console)
+    read_in = time.monotonic() - began
     seeds = assign_splits(selection.seeds)
     if options.estimate:
         return show_estimate(seeds, recipe, options, output)
@@ -104,7 +105,7 @@ def run(options: Options, output: Output, console: Console) -> int:
         calls=work.calls,
         arguments=arguments(options),
         inputs=inputs,
-        run=figures(work, time.monotonic() - began),
+        run=figures(work, read_in, time.monotonic() - began),
     )
     manifests.write(made, output.manifest)
     write_card(made, output.folder)
@@ -209,12 +210,14 @@ def arguments(options: Options) -> dict[str, Any]:
     }
 
 
-def figures(work: Work, seconds: float) -> dict[str, Any]:
-    """What varies from run to run."""
+def figures(work: Work, read_in: float, seconds: float) -> dict[str, Any]:
+    """What varies from run to run: when, and how long each stage took; the card and the report come after it."""
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
+        "reading_seconds": round(read_in, 2),
         "curating_seconds": round(work.seconds, 2),
+        "writing_seconds": round(seconds - read_in - work.seconds, 2),
         "waves": work.waves_done,
         "seeds": work.seeds_done,
         "seeds_per_second": round(work.seeds_done / work.seconds, 2) if work.seconds else None,

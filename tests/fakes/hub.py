@@ -88,9 +88,8 @@ class Hub:
 
     def tree_of(self, request: web.Request) -> dict[str, tuple[bytes, bool]] | None:
         repo = self.repos[self.id_of(request)]
-        return repo.trees.get(request.match_info.get("rev", "main")) or (
-            repo.trees["main"] if request.match_info.get("rev", "main") in (self.head(repo), "main") else None
-        )
+        revision = request.match_info.get("rev", "main")
+        return repo.trees.get("main" if revision == self.head(repo) else revision)
 
     @staticmethod
     def head(repo: Repo) -> str:

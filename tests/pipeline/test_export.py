@@ -35,7 +35,7 @@ def test_inf_ir_holds_the_seven_columns_of_every_row(sample, tmp_path: Path) -> 
             assert list(reader) == [{name: row[name] for name in TEXT_COLUMNS} for row in rows_of(sample.folder, split)]
 
 
-def test_tevatron_is_opened_by_datasets_with_the_instruction_negative_first(sample, tmp_path: Path) -> None:
+def test_tevatron_reads_its_rows_with_the_instruction_negative_first(sample, tmp_path: Path) -> None:
     to = exported(sample.folder, tmp_path / "x", "--format", "tevatron", "--split", "train")
     loaded = load_dataset("json", data_files=str(to / "train.jsonl"), cache_dir=str(tmp_path / "c"))["train"]
     assert {"query_id", "query", "positive_passages", "negative_passages", "only_instruction"} <= set(
@@ -43,6 +43,16 @@ def test_tevatron_is_opened_by_datasets_with_the_instruction_negative_first(samp
     )
     rows = {row["id"]: row for row in rows_of(sample.folder, "train")}
     assert loaded.num_rows == 3 * len(rows)
+    from tevatron.datasets.preprocessor import TrainPreProcessor
+
+    class Words:
+        def encode(self, text: str, **_: object) -> list[str]:
+            return text.split()
+
+    encoded = TrainPreProcessor(Words(), separator=" ")(loaded[0])
+    assert encoded["query"] == loaded[0]["query"].split()
+    assert len(encoded["positives"]) == 1
+    assert len(encoded["negatives"]) == 2
     for item in loaded:
         row = rows[item["query_id"].rsplit("-", 1)[0]]
         if item["query_id"].endswith("-0"):
@@ -58,7 +68,6 @@ def test_tevatron_is_opened_by_datasets_with_the_instruction_negative_first(samp
 
 
 def test_sentence_transformers_collates_the_columns_in_their_order(sample, tmp_path: Path) -> None:
-    pytest.importorskip("sentence_transformers")
     from sentence_transformers.data_collator import SentenceTransformerDataCollator
 
     to = exported(sample.folder, tmp_path / "x", "--format", "sentence-transformers", "--split", "test")
@@ -74,8 +83,22 @@ def test_sentence_transformers_collates_the_columns_in_their_order(sample, tmp_p
     assert seen == [[loaded[0][name], loaded[1][name]] for name in loaded.column_names]
 
 
-def test_flagembedding_has_the_instruction_as_prompt(sample, tmp_path: Path) -> None:
+def test_flagembedding_reads_its_rows_with_the_instruction_as_prompt(sample, tmp_path: Path) -> None:
+    from FlagEmbedding.abc.finetune.embedder import AbsEmbedderDataArguments, AbsEmbedderTrainDataset
+
     to = exported(sample.folder, tmp_path / "x", "--format", "flagembedding", "--split", "test")
+    given = AbsEmbedderDataArguments(
+        train_data=[str(to / "test.jsonl")],
+        cache_path=str(tmp_path / "f"),
+        train_group_size=3,
+        query_instruction_for_retrieval="",
+        query_instruction_format="{} | {}",
+    )
+    query, passages, _ = AbsEmbedderTrainDataset(given, tokenizer=None)[0]
+    first = rows_of(sample.folder, "test")[0]
+    assert query == f"{first['instruction_positive']} | {first['query_positive']}"
+    assert passages[0] == first["document"]
+    assert set(passages[1:]) == {first["hard_negative_document_1"], first["hard_negative_document_2"]}
     loaded = load_dataset("json", data_files=str(to / "test.jsonl"), cache_dir=str(tmp_path / "c"))["train"]
     assert loaded.column_names == ["query", "pos", "neg", "prompt"]
     row = rows_of(sample.folder, "test")[0]
@@ -88,7 +111,8 @@ def test_flagembedding_has_the_instruction_as_prompt(sample, tmp_path: Path) -> 
 
 
 def test_beir_is_opened_by_its_own_loader(sample, tmp_path: Path) -> None:
-    beir = pytest.importorskip("beir.datasets.data_loader")
+    from beir.datasets import data_loader as beir
+
     to = exported(sample.folder, tmp_path / "x", "--format", "beir")
     corpus, queries, qrels = beir.GenericDataLoader(str(to)).load(split="test")
     rows = rows_of(sample.folder, "test")
@@ -99,7 +123,8 @@ def test_beir_is_opened_by_its_own_loader(sample, tmp_path: Path) -> None:
 
 
 def test_mteb_computes_p_mrr_from_the_query_pairs(sample, tmp_path: Path) -> None:
-    metrics = pytest.importorskip("mteb._evaluators.retrieval_metrics")
+    from mteb._evaluators import retrieval_metrics as metrics
+
     to = exported(sample.folder, tmp_path / "x", "--format", "mteb", "--split", "test")
     with jsonlines.open(to / "qrels_diff" / "test.jsonl") as reader:
         changed = {item["query-id"]: item["corpus-ids"] for item in reader}

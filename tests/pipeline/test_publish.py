@@ -83,6 +83,16 @@ def test_a_cut_in_the_middle_goes_on_and_nothing_is_sent_twice(output: Path) -> 
         assert max(hub.uploads.values()) == 1
 
 
+def test_another_branch_is_made_and_main_is_left_alone(output: Path) -> None:
+    with serving(Hub()) as hub:
+        done = publish(hub, output, "--revision", "second-try", "--public")
+        assert done.returncode == 0, done.stderr
+        repo = hub.repos["me/tuples"]
+        assert not repo.private
+        assert not repo.trees["main"]
+        assert "README.md" in repo.trees["second-try"]
+
+
 def test_other_content_is_refused_and_replaced_only_by_force(output: Path) -> None:
     with serving(Hub()) as hub:
         assert publish(hub, output).returncode == 0

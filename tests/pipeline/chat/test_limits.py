@@ -56,7 +56,9 @@ def test_later_tasks_go_first_and_within_a_task_the_older_request() -> None:
             order.append(name)
             limits.leave()
 
-        waiting = [asyncio.create_task(request(n, p)) for n, p in (("a0", 0), ("j1", 3), ("b0", 0), ("j2", 3), ("p", 1))]
+        waiting = [
+            asyncio.create_task(request(n, p)) for n, p in (("a0", 0), ("j1", 3), ("b0", 0), ("j2", 3), ("p", 1))
+        ]
         await asyncio.sleep(0)
         limits.leave()
         await asyncio.gather(*waiting)
