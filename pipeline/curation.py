@@ -27,10 +27,18 @@ def curate(pipeline: beam.Pipeline, wave: Wave, recipe: Recipe, chat: ChatConfig
     checked = poisoned[GOING_ON] | "Check" >> beam.Map(check).with_output_types(Outcome) | "Pass" >> Sort()
     judged = checked[GOING_ON] | "Judge" >> Converse(judge, recipe, chat)
     accepted = judged[GOING_ON] | "Check whole" >> beam.Map(check_whole, recipe.prompt_hashes, source)
-    ended = (instructed[ENDED], poisoned[ENDED], checked[ENDED], judged[ENDED], accepted) | beam.Flatten()
+    ended = {
+        "instructed": instructed[ENDED],
+        "poisoned": poisoned[ENDED],
+        "checked": checked[ENDED],
+        "judged": judged[ENDED],
+        "accepted": accepted,
+    }
+    # Counted before they flow together: a Flatten is a barrier in process, and the display must not wait for it.
+    counted = [branch | f"Count {name}" >> beam.Map(count, chat.live_folder) for name, branch in ended.items()]
     (
-        ended
-        | "Count" >> beam.Map(count, chat.live_folder)
+        counted
+        | beam.Flatten()
         | "By part" >> beam.Map(lambda outcome: (part_of(id_of(outcome)), outcome))
         | beam.GroupByKey()
         | "Write parts" >> beam.Map(write_part, str(wave.unfinished_folder), recipe.prompt_hashes, source)

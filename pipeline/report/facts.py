@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ from pipeline.judging import shown_order
 from pipeline.measures.topicality import stems
 from pipeline.records import CONTEXTS, PASSAGES, TEXT_COLUMNS
 from pipeline.splits import unit_hash
+
+logging.getLogger("bm25s").setLevel(logging.ERROR)  # it logs every index at debug level to the terminal
 
 SAMPLE = 1000
 """Rows that the costly figures are computed over: enough for two digits of a share, and a few seconds."""

@@ -23,6 +23,7 @@ from aiohttp import web
 
 from pipeline.chat.tokens import PER_MESSAGE, count_tokens
 from tests.fakes.batches import Batches
+from tests.fakes.loopback import on_loopback
 from tests.fakes.writer import answer as write
 
 KEY = "sk-local-0123456789abcdef"
@@ -248,31 +249,10 @@ def loose(node: Any) -> str | None:
 
 @contextmanager
 def serving(endpoint: Endpoint, port: int = 0) -> Iterator[Endpoint]:
-    """Serve on a free port of the loopback interface, from a thread of its own."""
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(endpoint.app(), shutdown_timeout=0.1)
-    started = threading.Event()
-
-    async def start() -> None:
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        endpoint.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        started.set()
-
-    def serve() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    assert started.wait(10)
-    try:
+    """Serve on loopback while the body runs; `url` says where."""
+    with on_loopback(endpoint.app(), port) as url:
+        endpoint.url = f"{url}/v1"
         yield endpoint
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(timeout=10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
 
 
 def main() -> None:

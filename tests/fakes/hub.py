@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,8 @@ from typing import Any
 
 import yaml
 from aiohttp import web
+
+from tests.fakes.loopback import on_loopback
 
 TOKEN = "hf_local0123456789"
 LARGE = (".parquet", ".html")
@@ -305,27 +305,7 @@ class Hub:
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    """Serve on a free port of the loopback interface, from a thread of its own."""
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(hub.app(), shutdown_timeout=0.1)
-    started = threading.Event()
-
-    async def start() -> None:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        hub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        started.set()
-
-    def serve() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    assert started.wait(10)
-    try:
+    """Serve on loopback while the body runs; `url` says where."""
+    with on_loopback(hub.app()) as url:
+        hub.url = url
         yield hub
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(timeout=10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()

@@ -316,6 +316,14 @@ def test_help_teaches_every_flag_and_the_exit_statuses() -> None:
     assert "OPENAI_API_KEY" in text
 
 
+def test_a_person_reads_one_line_of_input_and_the_funnel_and_nothing_of_any_librarys_own_talk(tmp_path: Path) -> None:
+    done = run_command("--output", str(tmp_path / "out"), "--num-seeds", "12")
+    assert done.returncode == 0
+    assert done.stderr.split("\n")[1:] == [""], done.stderr
+    assert "what became of them" in done.stdout
+    assert "DEBUG" not in done.stdout
+
+
 def test_the_direct_runner_is_the_in_process_one() -> None:
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
