@@ -35,7 +35,7 @@ def test_an_encoder_learns_what_the_sample_teaches(
     """A two-layer encoder with random weights can't follow wordings that it never saw, so its training rows tell."""
     rows = [*load_rows(str(curated), "train"), *load_rows(str(curated), "test")]
     untuned, tuned = make_encoder(vocabulary(rows), hidden=64, dropout=0.0), tmp_path / "tuned"
-    settings = ["--objective", "multi:P,IQ", "--epochs", "12", "--batch-size", "8", "--learning-rate", "3e-3"]
+    settings = ["--objective", "multi:P,IQ", "--epochs", "7", "--batch-size", "8", "--learning-rate", "3e-3"]
     assert fit([str(curated), "--model", str(untuned), "--output", str(tuned), *settings]) == 0
     figures = {}
     for split in ("train", "test"):
