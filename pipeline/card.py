@@ -34,11 +34,15 @@ def write_card(manifest: Mapping[str, Any], folder: Path) -> None:
 def _header(manifest: Mapping[str, Any]) -> str:
     """The YAML that the Hub and `load_dataset` read: configurations, features, sizes."""
     rows = manifest["counts"]["accepted"]
-    configs = [_config("default", SPLITS, "data", default=True), _config("rejected", ("rejected",), "rejected")]
-    infos = [
-        {"config_name": "default", "features": _features(ACCEPTED), "splits": _sizes(manifest, SPLITS)},
-        {"config_name": "rejected", "features": _features(REJECTED), "splits": _sizes(manifest, ("rejected",))},
-    ]
+    configs, infos = [], []
+    for name, splits, folder, schema in (
+        ("default", SPLITS, "data", ACCEPTED),
+        ("rejected", ("rejected",), "rejected", REJECTED),
+    ):
+        sizes = [size for size in _sizes(manifest, splits) if size["num_examples"]]
+        if sizes:  # a split without a row has no file
+            configs.append(_config(name, [size["name"] for size in sizes], folder, default=name == "default"))
+            infos.append({"config_name": name, "features": _features(schema), "splits": sizes})
     header = {
         "pretty_name": "Instruction-following retrieval tuples",
         "language": ["en"],

@@ -65,7 +65,10 @@ def plan_shards(rows: Mapping[str, int], rejected: int, num_shards: int) -> list
 
 
 def write_shard(shard: Shard, waves: Sequence[Path], gone: Gone, folder: Path) -> None:
-    """Write one shard under `folder`: its rows of all waves, sorted by id."""
+    """Write one shard under `folder`: its rows of all waves, sorted by id.
+
+    A shard without rows is not written: `datasets` can't open a parquet file without any.
+    """
     schema = REJECTED if shard.kind == "rejected" else ACCEPTED
     rows: list[dict[str, Any]] = []
     for file in part_files(waves, *shard.parts):
@@ -77,6 +80,8 @@ def write_shard(shard: Shard, waves: Sequence[Path], gone: Gone, folder: Path) -
                     continue
                 row |= {"stage": "split", "reason": lost[0], "detail": lost[1]}
             rows.append(row)
+    if not rows:
+        return
     rows.sort(key=lambda row: row["id"])
     file = folder / shard.path
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +93,8 @@ def put_in_place(shards: Iterable[Shard], scratch: Path, output: Path) -> list[d
     files = []
     wanted = set()
     for shard in shards:
+        if not (scratch / shard.path).exists():
+            continue
         target = output / shard.path
         target.parent.mkdir(parents=True, exist_ok=True)
         (scratch / shard.path).replace(target)

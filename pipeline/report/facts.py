@@ -23,6 +23,7 @@ from pipeline.judging import shown_order
 from pipeline.measures.topicality import stems
 from pipeline.records import CONTEXTS, PASSAGES, TEXT_COLUMNS
 from pipeline.splits import unit_hash
+from pipeline.tables import ACCEPTED, REJECTED
 
 logging.getLogger("bm25s").setLevel(logging.ERROR)  # it logs every index at debug level to the terminal
 
@@ -32,7 +33,8 @@ BROWSED = 200
 NEAR = 0.8
 """Word-trigram Jaccard from which two instructions count as near-duplicates."""
 
-_COLUMNS = ["id", *TEXT_COLUMNS, "dimension", "form", "relevance", "rationale"]
+_COLUMNS = ("id", *TEXT_COLUMNS, "dimension", "form", "relevance", "rationale")
+_ENDING = ("split", "stage", "reason", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,15 @@ class Rows:
     @classmethod
     def read(cls, manifest: Mapping[str, Any], folder: Path) -> Rows:
         """Read what the manifest names. A file that is missing, cut off or of another size is a UsageError."""
-        tables: dict[str, list[pa.Table]] = {"accepted": [], "rejected": []}
+        # A data set without a row of a kind has no file of it.
+        split = pa.field("split", pa.string())
+        tables = {
+            "accepted": [pa.schema([*(ACCEPTED.field(name) for name in _COLUMNS), split]).empty_table()],
+            "rejected": [pa.schema([REJECTED.field(name) for name in (*_COLUMNS, *_ENDING)]).empty_table()],
+        }
         for file in manifest["files"]:
             kind = "rejected" if file["path"].startswith("rejected/") else "accepted"
-            extra = ["split", "stage", "reason", "detail"] if kind == "rejected" else []
+            extra = _ENDING if kind == "rejected" else ()
             try:
                 table = pq.read_table(folder / file["path"], columns=[*_COLUMNS, *extra])
             except (OSError, ValueError) as error:
@@ -56,8 +63,8 @@ class Rows:
             if table.num_rows != file["rows"]:
                 raise UsageError(f"{folder / file['path']} has {table.num_rows} rows, the manifest says {file['rows']}")
             if kind == "accepted":
-                split = file["path"].split("/")[1].split("-")[0]
-                table = table.append_column("split", pa.array([split] * table.num_rows, pa.string()))
+                name = file["path"].split("/")[1].split("-")[0]
+                table = table.append_column(split, pa.array([name] * table.num_rows, pa.string()))
             tables[kind].append(table)
         return cls(*(pa.concat_tables(tables[kind]) for kind in ("accepted", "rejected")))
 
