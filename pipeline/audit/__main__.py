@@ -141,8 +141,10 @@ def _show(figures: dict[str, Any], apart: list[tuple[tuple[str, int, int], int, 
         table.add_row(name, f"{line['cells']:,}", *(_shown(line[key]) for key in ("equal", "kappa", "low", "high")))
     console.print(table)
     between = figures["between_people"]
-    if between["fleiss"] is not None:
-        console.print(f"between people: Fleiss' kappa {between['fleiss']:.3f}")
+    if between["fleiss"]:
+        fleiss = between["fleiss"]
+        low, high = _shown(fleiss["low"]), _shown(fleiss["high"])
+        console.print(f"between people: Fleiss' kappa {fleiss['kappa']:.3f} ({low} to {high})")
     if between["krippendorff"]:
         alpha = between["krippendorff"]
         low, high = _shown(alpha["low"]), _shown(alpha["high"])

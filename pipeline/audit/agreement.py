@@ -7,7 +7,7 @@ Kappas by statsmodels, Krippendorff's alpha by `krippendorff`. Grades are ordina
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -114,12 +114,26 @@ def _between(people: Sequence[Annotations], sample: Sample) -> dict[str, Any]:
         pairs[f"{people[i].annotator} and {people[j].annotator}"] = _cohen(
             [a[c] for c in shared], [b[c] for c in shared]
         )
-    everybody = [cell for cell in sample.cells if all(cell in one for one in grades)]
-    fleiss = None
-    if len(everybody) > 1:
-        table, _ = aggregate_raters(np.array([[one[c] for one in grades] for c in everybody]), n_cat=_LEVELS)
-        fleiss = _rounded(float(fleiss_kappa(table))) if np.count_nonzero(table.sum(axis=0)) > 1 else None
-    return {"pairs": pairs, "fleiss": fleiss, "krippendorff": _alpha(grades, sample)}
+    return {"pairs": pairs, "fleiss": _fleiss(grades, sample), "krippendorff": _alpha(grades, sample)}
+
+
+def _fleiss(grades: Sequence[Mapping[Cell, int]], sample: Sample) -> dict[str, float | None] | None:
+    """Fleiss' kappa over the cells that everybody graded, with an interval by resampling rows."""
+    blocks = []
+    for row in sample.rows:
+        cells = [(row.id, c, p) for c in range(3) for p in range(3)]
+        graded = [[one[cell] for one in grades] for cell in cells if all(cell in one for one in grades)]
+        if graded:
+            blocks.append(np.array(graded))
+
+    def kappa(chosen: Iterable[int]) -> float:
+        table, _ = aggregate_raters(np.concatenate([blocks[i] for i in chosen]), n_cat=_LEVELS)
+        return float(fleiss_kappa(table)) if np.count_nonzero(table.sum(axis=0)) > 1 else float("nan")
+
+    if not blocks or np.isnan(value := kappa(range(len(blocks)))):
+        return None
+    low, high = _interval(kappa, len(blocks))
+    return {"kappa": _rounded(value), "low": low, "high": high}
 
 
 def _alpha(grades: Sequence[Mapping[Cell, int]], sample: Sample) -> dict[str, float | None] | None:
@@ -141,10 +155,18 @@ def _alpha(grades: Sequence[Mapping[Cell, int]], sample: Sample) -> dict[str, fl
     value = alpha(range(len(blocks)))
     if np.isnan(value):
         return None
+    low, high = _interval(alpha, len(blocks))
+    return {"alpha": _rounded(value), "low": low, "high": high}
+
+
+def _interval(statistic: Callable[[Iterable[int]], float], rows: int) -> tuple[float | None, float | None]:
+    """95 % by the percentile bootstrap over rows, whose cells depend on each other."""
     rng = np.random.default_rng(0)
-    drawn = np.array([alpha(rng.integers(0, len(blocks), len(blocks))) for _ in range(_BOOTSTRAP)])
+    drawn = np.array([statistic(rng.integers(0, rows, rows)) for _ in range(_BOOTSTRAP)])
+    if np.isnan(drawn).all():
+        return None, None
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return {"alpha": _rounded(value), "low": _rounded(float(low)), "high": _rounded(float(high))}
+    return _rounded(float(low)), _rounded(float(high))
 
 
 def _thresholds(sample: Sample, judge: Mapping[Cell, int], people: Mapping[Cell, int]) -> list[dict[str, Any]]:

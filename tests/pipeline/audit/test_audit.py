@@ -74,7 +74,7 @@ def test_people_who_agree_with_the_judge_get_kappa_one_and_the_card_says_so(outp
     assert main(["agree", str(output)]) == 0
     figures = json.loads((output / "audit" / "agreement.json").read_text())
     assert figures["judge_and_people"]["kappa"] == pytest.approx(1.0)
-    assert figures["between_people"]["fleiss"] == pytest.approx(1.0)
+    assert figures["between_people"]["fleiss"]["kappa"] == pytest.approx(1.0)
     assert figures["between_people"]["krippendorff"]["alpha"] == pytest.approx(1.0)
     assert sum(map(sum, figures["confusion"])) == 180
     default = next(t for t in figures["thresholds"] if (t["relevant"], t["irrelevant"]) == (2, 1))
