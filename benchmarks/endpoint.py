@@ -72,13 +72,13 @@ async def bare_openai(url: str, slots: int, requests: int, aio: bool) -> float:
     import openai
 
     http = openai.DefaultAioHttpClient() if aio else None
-    client = openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0, http_client=http)
+    async with openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0, http_client=http) as client:
 
-    async def call(i: int) -> None:
-        answer = await client.chat.completions.create(**body(i))
-        json.loads(answer.choices[0].message.content or "")
+        async def call(i: int) -> None:
+            answer = await client.chat.completions.create(**body(i))
+            json.loads(answer.choices[0].message.content or "")
 
-    return await window(slots, requests, call)
+        return await window(slots, requests, call)
 
 
 async def bare_aiohttp(url: str, slots: int, requests: int) -> float:

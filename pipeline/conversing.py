@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
@@ -45,7 +44,7 @@ class _ConverseFn(beam.DoFn):
     """
 
     _chat: Chat
-    _done: SimpleQueue[Future[Outcome]]
+    _done: SimpleQueue[tuple[Outcome, BaseException | None]]
 
     def __init__(self, conversation: Conversation, recipe: Recipe, config: ChatConfig) -> None:
         self._conversation = conversation
@@ -61,8 +60,7 @@ class _ConverseFn(beam.DoFn):
         self._under_way = 0
 
     def process(self, element: Tuple) -> Iterator[Any]:
-        future = self._chat.submit(self._conversation(element, self._recipe, self._chat))
-        future.add_done_callback(self._done.put)
+        self._chat.submit(self._conversation(element, self._recipe, self._chat), self._ended)
         self._under_way += 1
         while self._under_way and (self._under_way >= self._ahead or not self._done.empty()):
             yield self._tagged(self._take())
@@ -76,9 +74,14 @@ class _ConverseFn(beam.DoFn):
 
     def _take(self) -> Outcome:
         """The next conversation to end. An exception in it is a defect of ours and fails the bundle, loudly."""
-        outcome = self._done.get().result()
+        outcome, error = self._done.get()
         self._under_way -= 1
+        if error is not None:
+            raise error
         return outcome
+
+    def _ended(self, outcome: Outcome, error: BaseException | None) -> None:
+        self._done.put((outcome, error))
 
     def _tagged(self, outcome: Outcome) -> Any:
         return beam.pvalue.TaggedOutput(ENDED, outcome) if isinstance(outcome, Rejected | Deferred) else outcome

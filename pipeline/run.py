@@ -26,6 +26,7 @@ from pipeline.chat.config import ChatConfig
 from pipeline.chat.memory import open_engine, read_experience
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Sampling
+from pipeline.chat.session import close_chats
 from pipeline.cleaning import CleaningOptions, Selection, select_seeds
 from pipeline.curation import write_shards
 from pipeline.dimensions import Dimensions
@@ -89,6 +90,7 @@ def run(options: Options, output: Output, console: Console) -> int:
     if not chat.offline_only:
         open_engine(chat.store).dispose()  # a store that can't be used is told here, before any worker starts
     work = work_through(waves, recipe, source, options, chat, output, console)
+    close_chats()
     staged = [wave.folder for wave in waves if wave.folder.is_dir()]
     accounts = keep_accounts(staged)
     add_untouched(accounts, sum(len(wave.seeds) for wave in waves if not wave.folder.is_dir()), "stopped")

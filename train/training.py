@@ -75,6 +75,8 @@ def make_trainer(
         logging_first_step=True,
         report_to=settings.report_to,
         disable_tqdm=True,
+        # constants in every encoder; sent at each forward pass they would need as many passes in every process
+        ddp_broadcast_buffers=False,
     )
     # only now are processes that torchrun started counted
     epoch = OneQueryBatchSampler(rows, settings.batch_size).steps

@@ -7,7 +7,9 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
 import httpx2
 import openai
 
@@ -41,22 +43,27 @@ class Fatal(Exception):
 
 
 class Endpoint:
-    """One endpoint, by the `openai` client's configuration and authentication, on an HTTP client that we give it.
+    """One endpoint: the `openai` client's configuration and authentication, and an aiohttp session for the hot call.
 
-    The hot call goes to that HTTP client itself, with a body that is already bytes: the client's typed parameters, response
-    models and request options would be most of the cost of a call. Retries are `session`'s.
+    aiohttp is the transport that the client itself offers. The layers between (typed parameters, response models, request
+    options, the translation of httpx's types into aiohttp's) are most of the cost of a call: benchmarks/RESULTS.md has the
+    figures. Made on the event loop that asks. Retries are `session`'s.
     """
 
     def __init__(self, config: ChatConfig) -> None:
         self._key = endpoint_key(config.base_url)
-        self._http = openai.DefaultAioHttpClient(
-            timeout=config.timeout_s,
-            limits=httpx2.Limits(max_connections=config.window, max_keepalive_connections=config.window),
-        )
-        client = openai.AsyncOpenAI(api_key=self._key, base_url=config.base_url, max_retries=0, http_client=self._http)
+        client = openai.AsyncOpenAI(api_key=self._key, base_url=config.base_url, max_retries=0)
         self._url = f"{str(client.base_url).rstrip('/')}/chat/completions"
         self._host = client.base_url.host
-        self._headers = {**client.auth_headers, "Content-Type": "application/json", "Accept": "application/json"}
+        told = {**client.default_headers, **client.auth_headers}
+        self._http = aiohttp.ClientSession(
+            # with organisation, project and custom headers; without what describes the client's own machine
+            headers={k: v for k, v in told.items() if isinstance(v, str) and not k.lower().startswith("x-stainless")},
+            connector=aiohttp.TCPConnector(limit=config.window, ssl=httpx2.create_ssl_context()),
+            timeout=aiohttp.ClientTimeout(total=config.timeout_s),
+        )
+        # Looked up once: aiohttp's own trust_env reads the environment and a .netrc file in a thread, for every request.
+        self._proxy = None if proxy_bypass(self._host) else getproxies().get(client.base_url.scheme)
         self._timeout_s = config.timeout_s
         self.structured = True
         """Whether the endpoint takes a schema; without, JSON mode and our validation must do."""
@@ -64,23 +71,21 @@ class Endpoint:
     async def complete(self, request: ChatRequest) -> tuple[str, dict[str, Any], Mapping[str, str]]:
         """The response's body as it came and as parsed, and its headers. Raises Passing or Fatal."""
         structured = self.structured
-        body = request.body if structured else _in_json_mode(request)
+        content = request.content if structured else _in_json_mode(request)
         try:
-            response = await self._http.post(
-                self._url, content=json.dumps(body, ensure_ascii=False).encode(), headers=self._headers
-            )
-            raw = response.text
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            async with self._http.post(self._url, data=content, proxy=self._proxy) as response:
+                raw = (await response.read()).decode("utf-8", "replace")
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unreachable(f"nothing answers there: {_short(str(error))}") from None
-        except httpx2.TimeoutException:
+        except TimeoutError:
             raise Passing(f"no answer within {self._timeout_s:g} s", pushes_back=True) from None
-        except (httpx2.HTTPError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise Passing(f"the connection broke: {_short(str(error) or type(error).__name__)}") from None
-        if response.status_code >= 400:
-            if structured and response.status_code in (400, 422) and _NO_SCHEMA.search(raw):
+        if response.status >= 400:
+            if structured and response.status in (400, 422) and _NO_SCHEMA.search(raw):
                 self.structured = False
                 return await self.complete(request)
-            raise meaning(response.status_code, raw, response.headers, self._host, request.model, self._key)
+            raise meaning(response.status, raw, response.headers, self._host, request.model, self._key)
         try:
             parsed = json.loads(raw)
         except ValueError:
@@ -91,7 +96,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._http.close()
 
 
 def meaning(status: int, body: str, headers: Mapping[str, str], host: str, model: str, key: str) -> Passing | Fatal:
@@ -126,13 +131,14 @@ def endpoint_key(base_url: str | None) -> str:
     return key or "none"
 
 
-def _in_json_mode(request: ChatRequest) -> dict[str, Any]:
+def _in_json_mode(request: ChatRequest) -> bytes:
     """The same question to an endpoint that takes no schema: the schema goes into the system message."""
     messages = [dict(message) for message in request.body["messages"]]
     messages[0]["content"] += "\n\nAnswer with one JSON object that fits this JSON Schema:\n" + json.dumps(
         request.schema
     )
-    return request.body | {"messages": messages, "response_format": {"type": "json_object"}}
+    body = request.body | {"messages": messages, "response_format": {"type": "json_object"}}
+    return json.dumps(body, ensure_ascii=False).encode()
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

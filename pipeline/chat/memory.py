@@ -8,11 +8,10 @@ commit of its own, and several processes can share a store.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -97,6 +96,9 @@ class Remembered:
     cost_usd: float | None
     mode: str = "online"
     created_at: str = ""
+
+
+_FIELDS = tuple(field.name for field in fields(Remembered))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class Memory:
 
     def _transact(self, jobs: Sequence[_Job]) -> tuple[dict[str, Remembered], dict[str, int], float]:
         keys = [job.key for job in jobs if isinstance(job, _Look)]
-        rows = [asdict(job.answer) for job in jobs if isinstance(job, _Keep)]
+        rows = [{name: getattr(job.answer, name) for name in _FIELDS} for job in jobs if isinstance(job, _Keep)]
         ordered = {job.request.key: job.request for job in jobs if isinstance(job, _Order)}
         found: dict[str, Remembered] = {}
         tries: dict[str, int] = {}
@@ -287,7 +289,7 @@ def insert_new(connection: sa.Connection, table: sa.Table) -> sa.Insert:
 
 
 def _order_row(request: ChatRequest) -> dict[str, Any]:
-    body = json.dumps(request.body, ensure_ascii=False)
+    body = request.content.decode()
     return {"key": request.key, "task": request.task, "model": request.model, "body": body, "tries": 0, "job": None}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
+
+import orjson
 
 from pipeline.records import DEFERRALS
 
@@ -62,10 +63,14 @@ class ChatRequest:
         }
 
     @cached_property
+    def content(self) -> bytes:
+        """The body as it is sent."""
+        return orjson.dumps(self.body)
+
+    @cached_property
     def key(self) -> str:
         """SHA-256, in hex, of the canonical request and the attempt number (DESIGN invariant 2)."""
-        canonical = json.dumps([self.body, self.attempt], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(orjson.dumps([self.body, self.attempt], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Coroutine, Mapping
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import tenacity
+import uvloop
 
 from pipeline.chat.config import ChatConfig
 from pipeline.chat.endpoint import Endpoint, Fatal, Passing, Unreachable
@@ -21,8 +22,6 @@ from pipeline.chat.offline import OfflineModel
 from pipeline.chat.request import Answer, ChatRequest, NoAnswer, Usage
 from pipeline.live import LiveCounts, open_counts
 from pipeline.records import OFFLINE, TASKS
-
-T = TypeVar("T")
 
 ATTEMPTS = 8
 LONGEST_S = 900.0
@@ -64,37 +63,67 @@ class Chat:
         self._answered = False
         self._failed_in_a_row = 0
         self._retrying = _retrying(self._may_pass)
-        self._asking: dict[str, asyncio.Task[Answer]] = {}
-        self._loop = asyncio.new_event_loop()
+        self._asking: dict[str, list[asyncio.Future[Answer]]] = {}
+        self._submitted: deque[tuple[Coroutine[Any, Any, Any], Callable[[Any, BaseException | None], None]]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
         self._thread.start()
         if not config.offline_only:
             self._memory = Memory(config.store)
             self._spent = self._memory.spent_usd()
+            self._unkept_usd = 0.0  # of answers that are here and not durable yet
             self._limits = Limits(config.window, _share(config.rpm, config), _share(config.tpm, config))
             self._endpoint: Endpoint | None = None
 
-    def submit(self, conversation: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a conversation on the chat's event loop. Only its `ask` holds a slot of the window."""
-        return asyncio.run_coroutine_threadsafe(conversation, self._loop)
+    def submit(
+        self, conversation: Coroutine[Any, Any, Any], ended: Callable[[Any, BaseException | None], None]
+    ) -> None:
+        """Run a conversation on the chat's event loop; `ended` is told its result or its exception, on the loop's thread.
+
+        Only the conversation's `ask` holds a slot of the window.
+        """
+        # Waking a loop from another thread costs a system call: once for all that gathers until it looks.
+        self._submitted.append((conversation, ended))
+        if len(self._submitted) == 1:
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        while self._submitted:
+            task = self._loop.create_task(_tell(*self._submitted[0]))
+            self._submitted.popleft()  # after it is taken up, so that who appends next sees an empty queue and wakes us
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
 
     async def ask(self, request: ChatRequest) -> Answer:
         """The answer, durable before it is returned. Raises NoAnswer where there is none now."""
         if request.model == OFFLINE:
             self._count("made")
             return self._offline.answer(request)
-        asking = self._asking.get(request.key)
-        if asking is None:
-            asking = self._loop.create_task(self._recall_or_ask(request))
-            self._asking[request.key] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(request.key, None))
-        return await asyncio.shield(asking)
+        waiting = self._asking.get(request.key)
+        if waiting is not None:  # another conversation asks the same right now: one call serves both
+            future: asyncio.Future[Answer] = self._loop.create_future()
+            waiting.append(future)
+            return await future
+        waiting = self._asking[request.key] = []
+        try:
+            answer = await self._recall_or_ask(request)
+        except BaseException as error:
+            for other in waiting:
+                other.set_exception(error)
+            raise
+        else:
+            for other in waiting:
+                other.set_result(answer)
+            return answer
+        finally:
+            del self._asking[request.key]
 
     def close(self) -> None:
         """End the loop and close the memory."""
         if not self._config.offline_only:
             if self._endpoint:
-                self.submit(self._endpoint.close()).result(timeout=10)
+                asyncio.run_coroutine_threadsafe(self._endpoint.close(), self._loop).result(timeout=10)
             self._memory.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -130,39 +159,53 @@ class Chat:
         async def attempt() -> Answer:
             nonlocal failed
             await self._limits.enter(TASKS.index(request.task), _expected_tokens(request))
-            # The slot is kept until the answer is durable: what a crash loses is never more than one window, and the spend
-            # that the next request is held against is known.
             try:
                 raw, body, latency_s = await self._once(request)
-                return await self._keep(request, raw, body, latency_s, failed)
+                answer = self._booked(request, body, latency_s, failed)
             except Passing:
                 failed += 1
                 self._count("failed_attempts")
                 raise
             finally:
                 self._limits.leave()
+            await self._keep(request, raw, answer)
+            return answer
 
         try:
-            return await self._retrying.copy()(attempt)
+            try:
+                return await attempt()
+            except Passing as failure:
+                first: list[Passing] = [failure]
+            # tenacity's bookkeeping costs as much as all of ours: only what has failed once goes through it
+
+            async def again() -> Answer:
+                if first:
+                    raise first.pop()
+                return await attempt()
+
+            return await self._retrying.copy()(again)
         except Passing as failure:
             raise self._given_up(failure, failed) from None
         except Fatal as failure:
             raise self._stop(failure.sentence) from None
 
-    async def _keep(
-        self, request: ChatRequest, raw: str, body: Mapping[str, Any], latency_s: float, failed: int
-    ) -> Answer:
+    def _booked(self, request: ChatRequest, body: Mapping[str, Any], latency_s: float, failed: int) -> Answer:
+        """The answer, its cost booked before the slot goes to the next request: the budget is held against it."""
         cost_usd = self._prices.cost(request.model, Usage(**usage_of(body)))
-        answer = answer_of(body, failed_attempts=failed, latency_s=latency_s, cost_usd=cost_usd)
+        self._unkept_usd += cost_usd or 0.0
+        return answer_of(body, failed_attempts=failed, latency_s=latency_s, cost_usd=cost_usd)
+
+    async def _keep(self, request: ChatRequest, raw: str, answer: Answer) -> None:
+        """Returns when the answer is durable."""
         remembered = Remembered(
             key=request.key,
             task=request.task,
             model=request.model,
             raw=raw,
             model_version=answer.model_version,
-            failed_attempts=failed,
-            latency_s=latency_s,
-            cost_usd=cost_usd,
+            failed_attempts=answer.failed_attempts,
+            latency_s=answer.latency_s,
+            cost_usd=answer.cost_usd,
             prompt_tokens=answer.usage.prompt_tokens,
             cached_tokens=answer.usage.cached_tokens,
             completion_tokens=answer.usage.completion_tokens,
@@ -172,18 +215,18 @@ class Chat:
             self._spent = await self._memory.keep(remembered)
         except OSError as error:
             raise Fatal(str(error)) from None
+        finally:
+            self._unkept_usd -= answer.cost_usd or 0.0
         self._failed_in_a_row, self._answered = 0, True
         self._count("made")
-        return answer
 
     async def _once(self, request: ChatRequest) -> tuple[str, dict[str, Any], float]:
         """One attempt, in a slot of the window: the response as it came and as parsed, and its latency."""
         if self.stopped:
             raise Fatal(self.stopped)
-        if self._config.max_cost_usd is not None and self._spent >= self._config.max_cost_usd:
-            raise NoAnswer(
-                "budget", f"{self._spent:.4f} US$ are spent, --max-cost-usd is {self._config.max_cost_usd:g}"
-            )
+        spent = self._spent + self._unkept_usd
+        if self._config.max_cost_usd is not None and spent >= self._config.max_cost_usd:
+            raise NoAnswer("budget", f"{spent:.4f} US$ are spent, --max-cost-usd is {self._config.max_cost_usd:g}")
         if self._endpoint is None:
             self._endpoint = Endpoint(self._config)
         began = time.monotonic()
@@ -219,6 +262,15 @@ class Chat:
     def _count(self, what: str) -> None:
         if self._counts:
             self._counts.add(what)
+
+
+async def _tell(conversation: Coroutine[Any, Any, Any], ended: Callable[[Any, BaseException | None], None]) -> None:
+    try:
+        result = await conversation
+    except BaseException as error:
+        ended(None, error)
+    else:
+        ended(result, None)
 
 
 def answer_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 
@@ -74,7 +73,7 @@ def parse(content: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, 
         return None, f"The answer is not JSON: {error}"
     except RecursionError:
         return None, "The answer is not JSON: it is nested too deeply"
-    problems = [_told(error) for error in islice(_validator(json.dumps(schema)).iter_errors(fields), _PROBLEMS)]
+    problems = [_told(error) for error in islice(_validator(schema).iter_errors(fields), _PROBLEMS)]
     if problems:
         return None, "; ".join(problems)
     blank = [name for name, value in fields.items() if isinstance(value, str) and not value.strip()]
@@ -83,9 +82,19 @@ def parse(content: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, 
     return fields, ""
 
 
-@lru_cache(maxsize=32)
-def _validator(schema: str) -> Any:
-    return jsonschema_rs.validator_for(json.loads(schema))
+_validators: dict[int, tuple[dict[str, Any], Any]] = {}
+_MOST_VALIDATORS = 64  # a run has one a task; a process that makes schemas without end starts anew
+
+
+def _validator(schema: dict[str, Any]) -> Any:
+    """The compiled schema. By identity: hashing a schema's text would cost more than validating an answer."""
+    known = _validators.get(id(schema))
+    if known is None:
+        if len(_validators) >= _MOST_VALIDATORS:
+            _validators.clear()
+        # the schema is kept too, so that no other can get its identity
+        known = _validators[id(schema)] = (schema, jsonschema_rs.validator_for(schema))
+    return known[1]
 
 
 def _told(error: Any) -> str:
@@ -108,7 +117,8 @@ def _ended_without_content(answer: Answer) -> str | None:
 def _again(request: ChatRequest, content: str, problem: str) -> ChatRequest:
     """The same question with the bad answer and what was wrong with it. Only the last bad answer is shown: tokens cost."""
     hint = json.dumps({"problem": problem, "wanted": "the same JSON object, corrected, and nothing else"})
-    tail = (Message("assistant", content), Message("user", hint))
+    shown = content.encode("utf-8", "replace").decode()  # a lone surrogate, which JSON can spell, can't be sent
+    tail = (Message("assistant", shown), Message("user", hint))
     return replace(request, messages=request.messages[:2] + tail, attempt=request.attempt + 1)
 
 

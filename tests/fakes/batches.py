@@ -132,7 +132,7 @@ class Batches:
         done = lines if job["status"] == "completed" else lines[: len(lines) // 2]
         good, bad = [], []
         for line in done:
-            raw = json.dumps(line["body"], ensure_ascii=False).encode()
+            raw = json.dumps(line["body"], ensure_ascii=False, separators=(",", ":")).encode()  # as it comes online
             key = hashlib.sha256(raw).hexdigest()
             if chance.random() < self.fails:
                 response = {"status_code": 500, "request_id": "r", "body": {"error": {"message": "failed"}}}
