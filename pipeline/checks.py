@@ -77,7 +77,7 @@ def outside_length_bounds(t: Tuple) -> str | None:
 def holds_leftovers_of_prompting(t: Tuple) -> str | None:
     """Reject texts that talk to whoever prompted, or carry marks of templates and markdown fences."""
     for name, text in _generated(t):
-        found = _LEFTOVERS.search(text)
+        found = _OPENING.match(text) or (_MARKED.search(text) if _may_be_marked(text) else None)
         if found:
             return f"{name} holds {found.group()!r}"
     return None
@@ -96,8 +96,12 @@ def is_in_another_language(t: Tuple) -> str | None:
 
 def instruction_gives_the_passage_away(t: Tuple) -> str | None:
     """Reject an I+ that quotes P+: more than `LEAK_WORDS` consecutive words in common."""
-    run = longest_common_run(folded(t.instruction_positive or ""), folded(t.document))
-    return f"{run} consecutive words of the passage stand in the instruction" if run > LEAK_WORDS else None
+    instruction, passage = folded(t.instruction_positive or ""), folded(t.document)
+    text = f" {' '.join(passage)} "  # looking for nine words in a string is far cheaper than measuring the longest run
+    starts = range(len(instruction) - LEAK_WORDS)
+    if not any(f" {' '.join(instruction[i : i + LEAK_WORDS + 1])} " in text for i in starts):
+        return None
+    return f"{longest_common_run(instruction, passage)} consecutive words of the passage stand in the instruction"
 
 
 def poisoned_instruction_says_the_same(t: Tuple) -> str | None:
@@ -151,21 +155,30 @@ RULES: tuple[Rule, ...] = (
 
 _SILENT = frozenset(["a", "an", "the", "is", "are", "was", "were", "be", "do", "does", "did", "can", "please"])
 _WORD = re.compile(r"[^\W_]+")
-_LEFTOVERS = re.compile(
+_MARKED = re.compile(
     r"```"
     r"|<\|[a-z_]+\|>|\[/?INST\]|</?(?:think|passage|query|instruction)>"
     r"|\{\{|\}\}"
-    r"|^\s*(?:sure|certainly|of course|absolutely)[,!]"
-    r"|^\s*here(?: is|'s|’s| are) (?:the|a|an|your|my) (?:\w+ )?(?:instruction|query|passage|answer|json|rewrite)\b"
-    r"|\bas an ai (?:language )?model\b"
-    r"|^\s*(?:instruction|query|passage|poisoned \w+|hard negative\w*|instruction_\w+|query_\w+)\s*:",
+    r"|\bas an ai (?:language )?model\b",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(
+    r"\s*(?:sure|certainly|of course|absolutely)[,!]"
+    r"|\s*here(?: is|'s|’s| are) (?:the|a|an|your|my) (?:\w+ )?(?:instruction|query|passage|answer|json|rewrite)\b"
+    r"|\s*(?:instruction|query|passage|poisoned \w+|hard negative\w*|instruction_\w+|query_\w+)\s*:",
     re.IGNORECASE,
 )
 
 
+@lru_cache(maxsize=64)
 def folded(text: str) -> tuple[str, ...]:
     """The words of a text without case and punctuation."""
     return tuple(_WORD.findall(text.casefold()))
+
+
+def _may_be_marked(text: str) -> bool:
+    """Whether it is worth looking for marks: one in a hundred texts is."""
+    return any(sign in text for sign in "`<[{}") or "as an ai" in text.lower()
 
 
 def _gist(query: str) -> tuple[str, ...]:
@@ -189,8 +202,9 @@ def trigrams(text: str) -> frozenset[tuple[str, ...]]:
 
 def jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
     """The share of common elements in the union, 0 to 1."""
-    union = len(a | b)
-    return len(a & b) / union if union else 1.0
+    common = len(a & b)
+    union = len(a) + len(b) - common
+    return common / union if union else 1.0
 
 
 def _generated(t: Tuple) -> Iterator[tuple[str, str]]:
@@ -211,5 +225,7 @@ def _bounds(name: str) -> tuple[int, int]:
 
 
 def _latin_share(text: str) -> float:
+    if text.isascii():
+        return 1.0
     letters = [c for c in text if c.isalpha()]
     return sum(c < "\u0250" for c in letters) / len(letters) if letters else 1.0

@@ -93,7 +93,7 @@ def normalise(text: str) -> str:
 def is_foreign(text: str) -> bool:
     """Whether the text is clearly in another language than English. Short or odd English is not."""
     words = _WORD.findall(text.casefold())
-    if not words or sum(word in _ENGLISH_WORDS for word in words) >= _SURELY_ENGLISH * len(words):
+    if not words or sum(map(_ENGLISH_WORDS.__contains__, words)) >= _SURELY_ENGLISH * len(words):
         return False
     return bool(dict(_identifier().rank(text))["en"] < _SURELY_FOREIGN)
 

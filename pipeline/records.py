@@ -5,8 +5,10 @@ Plain Python only: `train/` imports the names from here and nothing else of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from operator import attrgetter
+from typing import Any, Final, Literal, TypeVar
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
@@ -48,6 +50,20 @@ TASKS: Final = ("instruct", "poison_instruction", "poison_query", "judge")
 Matrix = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
 
 
+_Record = TypeVar("_Record")
+
+
+def plainly_pickled(cls: type[_Record]) -> type[_Record]:
+    """Pickle a slotted dataclass as its class and its values.
+
+    Beam does it twice a barrier, and the default asks `dataclasses.fields` each time.
+    """
+    values: Callable[[_Record], tuple[Any, ...]] = attrgetter(*cls.__slots__)  # type: ignore[attr-defined]
+    cls.__reduce__ = lambda self: (cls, values(self))  # type: ignore[method-assign, assignment, return-value, arg-type]
+    return cls
+
+
+@plainly_pickled
 @dataclass(frozen=True, slots=True)
 class Seed:
     """A judged pair of the source, cleaned: what a tuple is made from.
@@ -64,6 +80,7 @@ class Seed:
     split: Split = "train"
 
 
+@plainly_pickled
 @dataclass(frozen=True, slots=True)
 class Call:
     """What one answer cost, for the accounts: kept beside the tuple that used it. cost_usd: None where unknown then."""
@@ -79,6 +96,7 @@ class Call:
     cost_usd: float | None = None
 
 
+@plainly_pickled
 @dataclass(frozen=True, slots=True)
 class Tuple:
     """A tuple on its way: what is not made yet is None. An accepted one has every text field, matrix and rationale.
@@ -110,6 +128,7 @@ class Tuple:
     calls: tuple[Call, ...] = field(default=())
 
 
+@plainly_pickled
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A seed that ended: where, why (a code of REASONS), and what had been made so far."""
@@ -120,6 +139,7 @@ class Rejected:
     detail: str
 
 
+@plainly_pickled
 @dataclass(frozen=True, slots=True)
 class Deferred:
     """A seed without an answer yet: the same command, run again, goes on with it."""

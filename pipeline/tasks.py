@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+import orjson
 import yaml
 
 from pipeline.chat.request import ChatRequest, Message, Sampling
@@ -36,7 +37,10 @@ class Task:
         The data goes in as one JSON object, whose quoting is the delimiter that no text inside can close. Lone
         surrogates, which no endpoint accepts, are replaced.
         """
-        text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+        try:
+            text = orjson.dumps(data).decode()
+        except orjson.JSONEncodeError:
+            text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace").decode()
         messages = (Message("system", self.prompt), Message("user", text))
         return ChatRequest(self.name, model, messages, self.schema, sampling)
 

@@ -12,6 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import httpx2
 import openai
+import orjson
 
 from pipeline.chat.config import ChatConfig
 from pipeline.chat.request import ChatRequest
@@ -86,10 +87,7 @@ class Endpoint:
                 self.structured = False
                 return await self.complete(request)
             raise meaning(response.status, raw, response.headers, self._host, request.model, self._key)
-        try:
-            parsed = json.loads(raw)
-        except ValueError:
-            parsed = None
+        parsed = parsed_json(raw)
         if not isinstance(parsed, dict):
             raise Passing(f"the response is not a JSON object, or was cut off after {len(raw):,} characters")
         return raw, parsed, response.headers
@@ -97,6 +95,18 @@ class Endpoint:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close()
+
+
+def parsed_json(text: str) -> Any:
+    """What a JSON text holds, None where it is none."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        pass
+    try:
+        return json.loads(text)  # takes what some endpoints send all the same: lone surrogates, NaN
+    except (ValueError, RecursionError):
+        return None
 
 
 def meaning(status: int, body: str, headers: Mapping[str, str], host: str, model: str, key: str) -> Passing | Fatal:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -73,6 +74,13 @@ jobs = sa.Table(
     sa.Column("created_at", sa.Text, nullable=False),
 )
 """Batch jobs: `id` is ours and goes into the job's metadata, `batch` the endpoint's. state: sending, running, done."""
+
+# Built once: building a statement costs as much as running it.
+_KEYS: sa.BindParameter[list[str]] = sa.bindparam("keys", expanding=True)
+_LOOK = sa.select(answers).where(answers.c.key.in_(_KEYS))
+_TRIES = sa.select(outbox.c.key, outbox.c.tries).where(outbox.c.key.in_(_KEYS))
+_BOOK = sa.update(spend).values(usd=spend.c.usd + sa.bindparam("paid"))
+_SPENT = sa.select(spend.c.usd)
 
 _RACES = 20  # looks at a store that others are making, 50 ms apart
 _MOST = 500  # keys or rows a statement: within SQLite's bound on parameters
@@ -172,7 +180,7 @@ class Memory:
     def spent_usd(self) -> float:
         """What was spent over the whole store, as far as prices are known."""
         with self._engine.connect() as connection:
-            return float(connection.execute(sa.select(spend.c.usd)).scalar_one())
+            return float(connection.execute(_SPENT).scalar_one())
 
     def close(self) -> None:
         """Serve what waits, then close."""
@@ -206,8 +214,8 @@ class Memory:
         spent = 0.0
         with self._engine.begin() as connection:
             for start in range(0, len(keys), _MOST):
-                chosen = sa.select(answers).where(answers.c.key.in_(keys[start : start + _MOST]))
-                found |= {row.key: Remembered(*row) for row in connection.execute(chosen)}
+                asked = {"keys": keys[start : start + _MOST]}
+                found |= {row.key: Remembered(*row) for row in connection.execute(_LOOK, asked)}
             if rows:
                 spent = keep_answers(connection, rows)
             if ordered:
@@ -216,10 +224,8 @@ class Memory:
                 )
                 known = list(ordered)
                 for start in range(0, len(known), _MOST):
-                    chosen = sa.select(outbox.c.key, outbox.c.tries).where(
-                        outbox.c.key.in_(known[start : start + _MOST])
-                    )
-                    tries |= {row.key: row.tries for row in connection.execute(chosen)}
+                    asked = {"keys": known[start : start + _MOST]}
+                    tries |= {row.key: row.tries for row in connection.execute(_TRIES, asked)}
         return found, tries, spent
 
 
@@ -277,13 +283,19 @@ def keep_answers(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     connection.execute(insert_new(connection, answers), [{**row, "created_at": now} for row in rows])
     paid = sum(row["cost_usd"] or 0.0 for row in rows)
-    connection.execute(sa.update(spend).values(usd=spend.c.usd + paid))
-    return float(connection.execute(sa.select(spend.c.usd)).scalar_one())
+    if paid:
+        connection.execute(_BOOK, {"paid": paid})
+    return float(connection.execute(_SPENT).scalar_one())
 
 
 def insert_new(connection: sa.Connection, table: sa.Table) -> sa.Insert:
     """An insert that keeps the row that is there: two processes may have asked the same."""
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return _insert_new(connection.dialect.name, table)
+
+
+@cache
+def _insert_new(dialect_name: str, table: sa.Table) -> sa.Insert:
+    dialect: Any = postgresql if dialect_name == "postgresql" else sqlite
     insert: sa.Insert = dialect.insert(table).on_conflict_do_nothing(index_elements=["key"])
     return insert
 

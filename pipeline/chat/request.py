@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -30,7 +30,10 @@ class Sampling:
 
     def sent(self) -> dict[str, Any]:
         """The settings that are sent."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name in _SETTINGS if (value := getattr(self, name)) is not None}
+
+
+_SETTINGS = tuple(setting.name for setting in fields(Sampling))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 import tenacity
@@ -66,6 +68,8 @@ class Chat:
         self._asking: dict[str, list[asyncio.Future[Answer]]] = {}
         self._submitted: deque[tuple[Coroutine[Any, Any, Any], Callable[[Any, BaseException | None], None]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
+        # An answer that has come waits for the interpreter's lock, and its slot with it: 1 ms at most, not the usual 5.
+        sys.setswitchinterval(0.001)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
         self._thread.start()
@@ -158,18 +162,16 @@ class Chat:
 
         async def attempt() -> Answer:
             nonlocal failed
-            await self._limits.enter(TASKS.index(request.task), _expected_tokens(request))
+            await self._limits.enter(TASKS.index(request.task), _expected_tokens(request) if self._config.tpm else 0.0)
             try:
-                raw, body, latency_s = await self._once(request)
-                answer = self._booked(request, body, latency_s, failed)
+                # The slot is held until the answer is durable: what a kill can lose is what was in flight, and no more.
+                return await self._keep(request, *await self._once(request), failed)
             except Passing:
                 failed += 1
                 self._count("failed_attempts")
                 raise
             finally:
                 self._limits.leave()
-            await self._keep(request, raw, answer)
-            return answer
 
         try:
             try:
@@ -189,14 +191,12 @@ class Chat:
         except Fatal as failure:
             raise self._stop(failure.sentence) from None
 
-    def _booked(self, request: ChatRequest, body: Mapping[str, Any], latency_s: float, failed: int) -> Answer:
-        """The answer, its cost booked before the slot goes to the next request: the budget is held against it."""
-        cost_usd = self._prices.cost(request.model, Usage(**usage_of(body)))
-        self._unkept_usd += cost_usd or 0.0
-        return answer_of(body, failed_attempts=failed, latency_s=latency_s, cost_usd=cost_usd)
-
-    async def _keep(self, request: ChatRequest, raw: str, answer: Answer) -> None:
-        """Returns when the answer is durable."""
+    async def _keep(
+        self, request: ChatRequest, raw: str, body: Mapping[str, Any], latency_s: float, failed: int
+    ) -> Answer:
+        """The answer; returns when it is durable. Its cost counts from now on: the budget is held against it."""
+        answer = answer_of(body, failed_attempts=failed, latency_s=latency_s)
+        answer = replace(answer, cost_usd=self._prices.cost(request.model, answer.usage))
         remembered = Remembered(
             key=request.key,
             task=request.task,
@@ -211,6 +211,7 @@ class Chat:
             completion_tokens=answer.usage.completion_tokens,
             reasoning_tokens=answer.usage.reasoning_tokens,
         )
+        self._unkept_usd += answer.cost_usd or 0.0
         try:
             self._spent = await self._memory.keep(remembered)
         except OSError as error:
@@ -219,6 +220,7 @@ class Chat:
             self._unkept_usd -= answer.cost_usd or 0.0
         self._failed_in_a_row, self._answered = 0, True
         self._count("made")
+        return answer
 
     async def _once(self, request: ChatRequest) -> tuple[str, dict[str, Any], float]:
         """One attempt, in a slot of the window: the response as it came and as parsed, and its latency."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pipeline.measures.claim import POLES, Claim
 from pipeline.measures.free_text import free_claims
 from pipeline.measures.wordings import group_of, wordings
@@ -9,6 +11,7 @@ from pipeline.measures.wordings import group_of, wordings
 __all__ = ["POLES", "Claim", "claims", "group_of", "satisfies"]
 
 
+@lru_cache(maxsize=64)  # a tuple's I+ is looked at several times in a row
 def claims(instruction: str) -> tuple[Claim, ...]:
     """What the instruction asks for that counting can decide.
 
