@@ -150,13 +150,14 @@ def _sum(a: Usage, b: Usage) -> Usage:
 
 
 def count_calls(wave: Path) -> Counter[tuple[str, str]]:
-    """(task, made | from_memory | failed_attempts) -> n, of the outcomes of one wave just done."""
+    """(task, made | from_memory | failed_attempts | latency_ms) -> n, of the outcomes of one wave just done."""
     counts: Counter[tuple[str, str]] = Counter()
     for file in part_files([wave]):
         for calls in pq.read_table(file, columns=["calls"]).column("calls").to_pylist():
             for call in calls:
                 counts[call["task"], "from_memory" if call["from_memory"] else "made"] += 1
-                counts[call["task"], "failed_attempts"] += call["failed_attempts"]
+                for what in ("failed_attempts", "latency_ms"):
+                    counts[call["task"], what] += call[what]
     return counts
 
 

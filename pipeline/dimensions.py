@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final, TypeVar
@@ -79,6 +80,12 @@ class Dimensions:
         if not forms or not dimensions:
             raise ValueError(f"{FILE}: needs at least one form and one dimension")
         return cls(dimensions, forms)
+
+    @property
+    def hash(self) -> str:
+        """The hash of all dimensions and forms, for the provenance of rows."""
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def draw(self, seed_id: str, split: Split, measured_only: bool) -> Draw:
         """The seed's dimension, form and wording group: from its id alone (and its split, for the group).

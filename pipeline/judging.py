@@ -6,13 +6,22 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pipeline.chat.request import NoAnswer
 from pipeline.chat.structured import Asks, Unusable, fill
 from pipeline.recipe import Recipe, Thresholds
 from pipeline.records import CONTEXTS, PASSAGES, Matrix, Rejected, Tuple
 from pipeline.synthesis import Outcome, ended
+
+DECIDING: Final = {
+    "judge_document": (0, 0),
+    "judge_hard_negative_1_own": (1, 1),
+    "judge_hard_negative_2_own": (2, 2),
+    "judge_hard_negative_1": (0, 1),
+    "judge_hard_negative_2": (0, 2),
+}
+"""Reason -> the cell of the matrix that it is about; the first that fails decides."""
 
 _ORDERS = cast(tuple[tuple[int, int, int], ...], tuple(permutations(range(3))))
 
@@ -66,14 +75,7 @@ def matrix(grades: dict[str, Any], contexts: Sequence[int], passages: Sequence[i
 def decide(t: Tuple, thresholds: Thresholds) -> Tuple | Rejected:
     """Accept when each context's own passage is relevant and the other two are not under (I+, Q+)."""
     assert t.relevance is not None
-    cells = (
-        ("judge_document", 0, 0),
-        ("judge_hard_negative_1_own", 1, 1),
-        ("judge_hard_negative_2_own", 2, 2),
-        ("judge_hard_negative_1", 0, 1),
-        ("judge_hard_negative_2", 0, 2),
-    )
-    for reason, context, passage in cells:
+    for reason, (context, passage) in DECIDING.items():
         grade = t.relevance[context][passage]
         wanted = context == passage
         if wanted and grade < thresholds.relevant:

@@ -14,7 +14,7 @@ from pipeline.accounts import Accounts
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
 from pipeline.recipe import Recipe, shown_name
-from pipeline.records import OFFLINE, SPLITS, TASKS
+from pipeline.records import OFFLINE, SPLITS, STAGES, TASKS
 from pipeline.shards import file_sha256
 from pipeline.tasks import load_schema
 from pipeline.versions import versions
@@ -53,7 +53,7 @@ def build(
         "files": list(files),
         "models": _models(accounts, recipe),
         "thresholds": {"relevant": recipe.thresholds.relevant, "irrelevant": recipe.thresholds.irrelevant},
-        "prompts": recipe.prompt_hashes | {"dimensions": recipe.dimensions_hash},
+        "prompts": recipe.prompt_hashes | {"dimensions": recipe.dimensions.hash},
         "schemas": {name: task.schema_hash for name, task in recipe.tasks.items()},
         "calls": {
             task: {what: calls[task, what] for what in ("made", "from_memory", "failed_attempts")} for task in TASKS
@@ -123,11 +123,12 @@ def _by_reason(accounts: Accounts, outcome: str) -> dict[str, int]:
 
 
 def _by_stage(accounts: Accounts) -> dict[str, dict[str, int]]:
+    """In the order of the flow."""
     stages: dict[str, dict[str, int]] = defaultdict(dict)
     for (ended, stage, reason), n in sorted(accounts.reasons.items()):
         if ended == "rejected":
             stages[stage][reason] = n
-    return dict(stages)
+    return {stage: stages[stage] for stage in STAGES if stage in stages}
 
 
 def _outcomes_by(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from pipeline.chat.request import ChatRequest, Sampling
 from pipeline.dimensions import Dimension, Dimensions, Form
 from pipeline.records import OFFLINE, OFFLINE_RULES, Seed, Tuple
-from pipeline.tasks import Task, short_hash
+from pipeline.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +70,12 @@ class Recipe:
         return {name: task.prompt_hash for name, task in self.tasks.items()}
 
     @property
-    def dimensions_hash(self) -> str:
-        """The hash of all dimensions and forms."""
-        return short_hash(json.dumps(asdict(self.dimensions), sort_keys=True, ensure_ascii=False))
-
-    @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides what a seed becomes, the code aside, as JSON-able values."""
         return {
             "prompts": self.prompt_hashes,
             "schemas": {name: task.schema_hash for name, task in self.tasks.items()},
-            "dimensions": self.dimensions_hash,
+            "dimensions": self.dimensions.hash,
             "models": [self.generator, self.judge],
             "sampling": [self.generator_sampling.sent(), self.judge_sampling.sent()],
             "thresholds": asdict(self.thresholds),

@@ -83,7 +83,10 @@ class Seed:
 @plainly_pickled
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one answer cost, for the accounts: kept beside the tuple that used it. cost_usd: None where unknown then."""
+    """What one answer cost, for the accounts: kept beside the tuple that used it.
+
+    latency_ms: of the call that brought it, 0 from the memory or a batch. cost_usd: None where unknown then.
+    """
 
     task: str
     model: str
@@ -94,6 +97,7 @@ class Call:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     cost_usd: float | None = None
+    latency_ms: int = 0
 
 
 @plainly_pickled

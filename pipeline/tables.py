@@ -19,6 +19,7 @@ _CALLS = pa.list_(
             ("model", pa.string()),
             ("from_memory", pa.bool_()),
             ("failed_attempts", pa.int32()),
+            ("latency_ms", pa.int32()),
             ("prompt_tokens", pa.int64()),
             ("cached_tokens", pa.int64()),
             ("completion_tokens", pa.int64()),

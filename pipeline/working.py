@@ -31,7 +31,7 @@ from pipeline.staging import Wave
 class Work:
     """What this run did, apart from what the data set holds.
 
-    calls: (task, made | from_memory | failed_attempts) -> n; deferred: reason -> (seeds, the first detail).
+    calls: (task, made | from_memory | failed_attempts | latency_ms) -> n; deferred: reason -> (seeds, the first detail).
     """
 
     waves_done: int = 0

@@ -129,6 +129,7 @@ def _call(request: ChatRequest, answer: Answer) -> Call:
         model=request.model,
         from_memory=answer.from_memory,
         failed_attempts=answer.failed_attempts,
+        latency_ms=round(answer.latency_s * 1000),
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,

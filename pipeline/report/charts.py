@@ -3,70 +3,102 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.report.facts import quantile
+
+Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""name -> (values, how often each occurs)"""
 
 # Colours that stand for the page's variables; they are replaced in the SVG.
-_INK, _SOFT = "#010203", "#040506"
-_SERIES = ("#1f6f8b", "#c8742b", "#6b8f3a")
+_VARIABLES = {
+    "#010203": "--ink",
+    "#040506": "--soft",
+    "#070809": "--series-1",
+    "#0a0b0c": "--series-2",
+    "#0d0e0f": "--series-3",
+    "#101112": "--grade-0",
+    "#131415": "--grade-1",
+    "#161718": "--grade-2",
+    "#191a1b": "--grade-3",
+}
+_COLOUR = {variable: colour for colour, variable in _VARIABLES.items()}
+_STYLES = ("-", "--", ":")  # told apart without colour, and where one lies upon another
+_BINS = 30
+_WIDTH = 4.6  # inches at 9 points: a phone shows it in its own size
 _RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.family": "sans-serif",
     "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _SOFT,
-    "axes.labelcolor": _INK,
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
+    "text.color": _COLOUR["--ink"],
+    "axes.edgecolor": _COLOUR["--soft"],
+    "axes.labelcolor": _COLOUR["--ink"],
+    "xtick.color": _COLOUR["--soft"],
+    "ytick.color": _COLOUR["--soft"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
 }
 
 
-def histogram(series: Mapping[str, np.ndarray], label: str, bins: int = 30, top: float | None = None) -> str:
-    """Step histograms of a few series over one axis, as shares of their rows."""
+def histogram(series: Series, label: str, top: float | None = None) -> str:
+    """Step histograms of a few series over one axis, as shares of their rows.
+
+    top: the axis' end. Without, values are whole numbers, and the last bar holds all past the 99.5 % quantile.
+    """
+    high = top or max(1.0, *(quantile(values, counts, 0.995) for values, counts in series.values()))
+    edges = np.linspace(0, high, _BINS + 1)
+    if top is None:
+        width = math.ceil((high + 1) / _BINS)
+        edges = np.arange(0, high + width + 1, width) - 0.5
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(6.4, 2.4))
-        axes = figure.subplots()
-        everything = np.concatenate([v for v in series.values() if len(v)] or [np.zeros(1)])
-        high = top if top is not None else max(1.0, float(np.percentile(everything, 99.5)))
-        edges: list[float] = np.linspace(0, high, bins + 1).tolist()
-        for (name, values), colour in zip(series.items(), _SERIES, strict=False):
-            weights = np.full(len(values), 1 / max(1, len(values)))
-            axes.hist(
-                np.clip(values, 0, high), edges, weights=weights, histtype="step", color=colour, label=name, lw=1.6
-            )
+        figure, axes = _figure(2.2)
+        handles = []
+        for i, (name, (values, counts)) in enumerate(series.items()):
+            weights = counts / max(1, counts.sum())
+            line: Any = {"color": _COLOUR[f"--series-{i + 1}"], "linestyle": _STYLES[i], "lw": 1.6}
+            axes.hist(np.clip(values, 0, high), edges.tolist(), weights=weights, histtype="step", **line)
+            handles.append(Line2D([], [], label=name, **line))
+        axes.set_xlim(0, edges[-1] * 1.01)
         axes.set_xlabel(label)
         axes.set_ylabel("share of rows")
-        axes.legend(loc="upper right")
-        return _svg(figure, f"Histogram: {', '.join(series)}")
+        axes.legend(handles=handles, ncols=3, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+        return _svg(figure, f"Histogram of {label}: {', '.join(series)}")
 
 
-def grade_shares(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> str:
-    """For each of the nine cells, the shares of the grades 0 to 3 as one stacked bar. matrix: (n, 3, 3)."""
-    shades = ("#d9dee2", "#a9c4cf", "#5f9bb0", "#1f6f8b")
+def grade_shares(grades: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> str:
+    """For each of the nine cells, the shares of the grades 0 to 3 as one stacked bar. grades: (3, 3, 4) counts."""
+    counts = grades.reshape(9, 4)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    at = np.arange(9) + 0.5 * (np.arange(9) // 3)  # a gap between contexts
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(6.4, 2.7))
-        axes = figure.subplots()
-        names = [f"{r} · {c}" for r in rows for c in columns]
-        cells = matrix.reshape(len(matrix), 9)
+        figure, axes = _figure(3.0)
         left = np.zeros(9)
-        for grade, shade in enumerate(shades):
-            share = (cells == grade).mean(axis=0) if len(cells) else np.zeros(9)
-            axes.barh(names, share, left=left, color=shade, label=f"grade {grade}", height=0.75)
-            left += share
+        for grade in range(4):
+            colour = _COLOUR[f"--grade-{grade}"]
+            axes.barh(at, shares[:, grade], left=left, color=colour, label=f"{grade}", height=0.8)
+            left += shares[:, grade]
+        axes.set_yticks(at, [f"{r} · {c}" for r in rows for c in columns])
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of judged rows")
-        axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axes.legend(title="grade", ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return _svg(figure, "Shares of the judge's grades in each cell")
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height))
+    return figure, figure.subplots()
 
 
 def _svg(figure: Figure, title: str) -> str:
@@ -76,5 +108,6 @@ def _svg(figure: Figure, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = svg.replace(_INK, "var(--ink)").replace(_SOFT, "var(--soft)")
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

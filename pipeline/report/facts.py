@@ -1,98 +1,25 @@
-"""The figures of the report, from the output folder alone. What is sampled is drawn by the hash of the id and says so."""
+"""The figures of the report that are computed over a sample of rows: diversity, overlaps, what BM25 solves."""
 
 from __future__ import annotations
 
 import logging
 import zlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bm25s
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
 from pipeline.checks import folded, trigrams
-from pipeline.errors import UsageError
-from pipeline.judging import shown_order
 from pipeline.measures.topicality import stems
-from pipeline.records import CONTEXTS, PASSAGES, TEXT_COLUMNS
-from pipeline.splits import unit_hash
-from pipeline.tables import ACCEPTED, REJECTED
+from pipeline.records import CONTEXTS, PASSAGES
 
 logging.getLogger("bm25s").setLevel(logging.ERROR)  # it logs every index at debug level to the terminal
 
-SAMPLE = 1000
-"""Rows that the costly figures are computed over: enough for two digits of a share, and a few seconds."""
-BROWSED = 200
 NEAR = 0.8
 """Word-trigram Jaccard from which two instructions count as near-duplicates."""
-
-_COLUMNS = ("id", *TEXT_COLUMNS, "dimension", "form", "relevance", "rationale")
-_ENDING = ("split", "stage", "reason", "detail")
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The shards of a folder as tables: accepted ones with their split, rejected ones with stage, reason and detail."""
-
-    accepted: pa.Table
-    rejected: pa.Table
-
-    @classmethod
-    def read(cls, manifest: Mapping[str, Any], folder: Path) -> Rows:
-        """Read what the manifest names. A file that is missing, cut off or of another size is a UsageError."""
-        # A data set without a row of a kind has no file of it.
-        split = pa.field("split", pa.string())
-        tables = {
-            "accepted": [pa.schema([*(ACCEPTED.field(name) for name in _COLUMNS), split]).empty_table()],
-            "rejected": [pa.schema([REJECTED.field(name) for name in (*_COLUMNS, *_ENDING)]).empty_table()],
-        }
-        for file in manifest["files"]:
-            kind = "rejected" if file["path"].startswith("rejected/") else "accepted"
-            extra = _ENDING if kind == "rejected" else ()
-            try:
-                table = pq.read_table(folder / file["path"], columns=[*_COLUMNS, *extra])
-            except (OSError, ValueError) as error:
-                raise UsageError(f"can't read {folder / file['path']}: {' '.join(str(error).split())[:200]}") from error
-            if table.num_rows != file["rows"]:
-                raise UsageError(f"{folder / file['path']} has {table.num_rows} rows, the manifest says {file['rows']}")
-            if kind == "accepted":
-                name = file["path"].split("/")[1].split("-")[0]
-                table = table.append_column(split, pa.array([name] * table.num_rows, pa.string()))
-            tables[kind].append(table)
-        return cls(*(pa.concat_tables(tables[kind]) for kind in ("accepted", "rejected")))
-
-
-def drawn(table: pa.Table, size: int, purpose: str = "report") -> list[dict[str, Any]]:
-    """At most `size` rows, the same ones every time, in the order of their hash."""
-    ids = table["id"].to_pylist()
-    chosen = sorted(range(len(ids)), key=lambda i: unit_hash(f"{purpose}:{ids[i]}"))[:size]
-    rows: list[dict[str, Any]] = table.take(pa.array(chosen, pa.int64())).to_pylist()
-    return rows
-
-
-def word_counts(table: pa.Table, column: str) -> np.ndarray:
-    """Words of every text of a column, by white space; rows without a text are left out."""
-    counted = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(table[column].drop_null())))
-    return np.asarray(counted.to_numpy())
-
-
-def crossed(rows: Rows) -> dict[str, dict[str, tuple[int, int]]]:
-    """dimension -> form -> (accepted, all)."""
-    found: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-    for table, accepted in ((rows.accepted, 1), (rows.rejected, 0)):
-        counts = table.group_by(["dimension", "form"]).aggregate([([], "count_all")])
-        for row in counts.to_pylist():
-            before = found[row["dimension"]].get(row["form"], (0, 0))
-            n = row["count_all"]
-            found[row["dimension"]][row["form"]] = (before[0] + accepted * n, before[1] + n)
-    return dict(sorted(found.items()))
 
 
 def diversity(instructions: Sequence[str]) -> dict[str, Any]:
@@ -137,23 +64,6 @@ def near_duplicates(texts: Sequence[str]) -> float:
     return float((jaccard.max(axis=1) >= NEAR).mean())
 
 
-def grades(rows: Rows) -> np.ndarray:
-    """Every judged row's matrix: (rows, 3 contexts, 3 passages)."""
-    judged = [m for table in (rows.accepted, rows.rejected) for m in table["relevance"].drop_null().to_pylist()]
-    return np.array(judged, dtype=np.int8).reshape(-1, 3, 3)
-
-
-def by_position(rows: Rows) -> list[float]:
-    """Mean grade of the passage shown first, second, third: flat where position taught the judge nothing."""
-    sums, n = np.zeros(3), 0
-    for table in (rows.accepted, rows.rejected):
-        for row in drawn(table.filter(pc.field("relevance").is_valid()), SAMPLE):
-            matrix = np.array(row["relevance"])
-            sums += matrix[:, list(shown_order(row["id"], "passages"))].mean(axis=0)
-            n += 1
-    return [float(x) for x in sums / n] if n else []
-
-
 def overlaps(sample: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Shared word stems over all of both: of I+ with P+, and of each hard negative with P+."""
     pairs = {
@@ -173,6 +83,8 @@ def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
 def bm25_accuracy(sample: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """How much of the tuples BM25 solves: the context's own passage above the other two (a tie is wrong).
 
+    A word of the query counts once, however often it stands there.
+
     Keys: for (I+, Q+) with and without the instruction, all three contexts right (strict) with it. Guessing: 1/3 and 1/27.
     """
     if not sample:
@@ -186,7 +98,7 @@ def bm25_accuracy(sample: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         instruction, query = (sample[row][name] for name in CONTEXTS[context])
         text = f"{query} {instruction}" if with_instruction else query
         words = bm25s.tokenize([text], stopwords=None, show_progress=False, return_ids=False)[0]
-        known = [word for word in words if word in retriever.vocab_dict]
+        known = sorted({word for word in words if word in retriever.vocab_dict})
         scores = retriever.get_scores(known)[row * 3 : row * 3 + 3] if known else np.zeros(3)
         return bool(scores[context] > np.delete(scores, context).max())
 
@@ -199,36 +111,10 @@ def bm25_accuracy(sample: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def deciding_examples(rows: Rows) -> list[dict[str, Any]]:
-    """A rejected row for every reason of the judge and the rules, the first by hash."""
-    found = []
-    for reason in sorted(set(rows.rejected["reason"].to_pylist())):
-        found += drawn(rows.rejected.filter(pc.field("reason") == reason), 1)
-    return found
-
-
-def browsed(rows: Rows) -> list[dict[str, Any]]:
-    """The rows of the browser: half accepted, half rejected where there are so many, spread over dimensions and reasons."""
-    half = BROWSED // 2
-    rejected = _spread(rows.rejected, "reason", max(half, BROWSED - rows.accepted.num_rows))
-    return _spread(rows.accepted, "dimension", BROWSED - len(rejected)) + rejected
-
-
-def _spread(table: pa.Table, column: str, size: int) -> list[dict[str, Any]]:
-    names = sorted(set(table[column].to_pylist()))
-    queues = [drawn(table.filter(pc.field(column) == name), size, "browse") for name in names]
-    taken: list[dict[str, Any]] = []
-    for turn in range(size):
-        taken += [queue[turn] for queue in queues if turn < len(queue)]
-        if len(taken) >= size:
-            break
-    return taken[:size]
-
-
-def quantiles(values: Iterable[float]) -> dict[str, float]:
-    """5 %, median, 95 %."""
-    found = np.array(list(values))
-    if not len(found):
-        return {"low": 0.0, "median": 0.0, "high": 0.0}
-    low, median, high = np.percentile(found, [5, 50, 95])
-    return {"low": float(low), "median": float(median), "high": float(high)}
+def quantile(values: np.ndarray, counts: np.ndarray, share: float) -> float:
+    """The smallest value that `share` of them does not pass, of values that occur so often; 0 where there is none."""
+    if not counts.sum():
+        return 0.0
+    order = np.argsort(values)
+    reached = np.cumsum(counts[order]) / counts.sum()
+    return float(values[order][np.searchsorted(reached, share)])

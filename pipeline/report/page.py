@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from pipeline import manifest as manifests
 from pipeline.card import made_offline
 from pipeline.dimensions import Dimensions
 from pipeline.errors import UsageError
-from pipeline.records import REASONS, SPLITS, TASKS
+from pipeline.judging import DECIDING
+from pipeline.records import DEFERRALS, PASSAGES, REASONS, SPLITS, STAGES, TASKS
 from pipeline.report import charts, facts
+from pipeline.report.survey import Survey, read_survey
 from pipeline.tasks import load_tasks
 
-LONGEST = 4000
-"""Characters of a text that the row browser carries: 200 rows of seven texts must stay a page."""
+LONGEST, LONGEST_PASSAGE = 1000, 3000
+"""Characters that the row browser carries of a text and of a passage: 200 rows of seven texts must stay a page."""
 
 CONTEXT_NAMES = ("I+ Q+", "I- Q+", "I+ Q-")
 PASSAGE_NAMES = ("P+", "P-1", "P-2")
@@ -28,7 +31,7 @@ PASSAGE_NAMES = ("P+", "P-1", "P-2")
 
 def write_report(manifest: Mapping[str, Any], folder: Path) -> Path:
     """Write report/index.html from the manifest and the shards of a folder, aside and renamed."""
-    text = render(manifest, facts.Rows.read(manifest, folder), _agreement(folder))
+    text = render(manifest, read_survey(manifest, folder), _agreement(folder))
     file = folder / "report" / "index.html"
     file.parent.mkdir(exist_ok=True)
     aside = file.with_suffix(".tmp")
@@ -47,62 +50,118 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return made
 
 
-def render(manifest: Mapping[str, Any], rows: facts.Rows, agreement: Mapping[str, Any] | None) -> str:
+def render(manifest: Mapping[str, Any], survey: Survey, agreement: Mapping[str, Any] | None) -> str:
     """The page. Every text of a data set passes the template's escaping, or goes in as JSON that no text can close."""
-    sample = facts.drawn(rows.accepted, facts.SAMPLE)
-    judged = facts.grades(rows)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["share"] = lambda x: "–" if x is None else f"{x:.1%}"
-    template = environment.from_string(resources.files("pipeline.report").joinpath("page.html").read_text("utf-8"))
-    lengths = {
-        "instructions": {name: facts.word_counts(rows.accepted, c) for name, c in _INSTRUCTIONS.items()},
-        "passages": {name: facts.word_counts(rows.accepted, c) for name, c in _PASSAGES.items()},
-        "queries": {name: facts.word_counts(rows.accepted, c) for name, c in _QUERIES.items()},
+    environment.filters |= {
+        "share": lambda x: f"{x:.1%}",
+        "n": lambda x: f"{x:,}",
+        "usd": lambda x: "unknown" if x is None else f"{x:,.4f}",
     }
-    overlaps = facts.overlaps(sample)
+    template = environment.from_string(resources.files("pipeline.report").joinpath("page.html").read_text("utf-8"))
+    lengths = {name: (np.arange(len(n)), n) for name, n in ((m, survey.lengths[c]) for m, c in _PARTS.items())}
+    overlaps = {name: (values, np.ones(len(values))) for name, values in facts.overlaps(survey.sample).items()}
+    dimensions = Dimensions.load()
     return template.render(
         m=manifest,
         offline=made_offline(manifest),
         splits=SPLITS,
         tasks=TASKS,
         reasons=REASONS,
-        sampled=len(sample),
-        crossed=facts.crossed(rows),
-        forms=[form.name for form in Dimensions.load().forms],
-        length_table={name: facts.quantiles(values) for group in lengths.values() for name, values in group.items()},
+        deferrals=DEFERRALS,
+        stages=_stages(manifest),
+        sampled=len(survey.sample),
+        crossed=survey.crossed,
+        forms=[form.name for form in dimensions.forms],
+        definitions=_definitions(manifest, dimensions),
+        length_table={name: _quantiles(*found) for name, found in lengths.items()},
         length_charts=[
-            Markup(charts.histogram(lengths["instructions"], "words of an instruction")),  # noqa: S704, our own SVG
-            Markup(charts.histogram(lengths["passages"], "words of a passage")),  # noqa: S704
+            Markup(charts.histogram({name: lengths[name] for name in names}, f"words of {what}"))  # noqa: S704, our own SVG
+            for what, names in _CHARTED.items()
         ],
-        diversity=facts.diversity([row["instruction_positive"] for row in sample]),
-        matrix=judged.mean(axis=0).tolist() if len(judged) else [],
-        judged=len(judged),
-        grades_chart=Markup(charts.grade_shares(judged, CONTEXT_NAMES, PASSAGE_NAMES)),  # noqa: S704
+        diversity=facts.diversity([row["instruction_positive"] for row in survey.sample]),
+        matrix=(survey.grades @ np.arange(4) / survey.judged).tolist() if survey.judged else [],
+        judged=survey.judged,
+        grades_chart=Markup(charts.grade_shares(survey.grades, CONTEXT_NAMES, PASSAGE_NAMES)),  # noqa: S704
         contexts=CONTEXT_NAMES,
         passages=PASSAGE_NAMES,
-        positions=facts.by_position(rows),
-        overlap_table={name: facts.quantiles(values) for name, values in overlaps.items()},
+        positions=(survey.positions / survey.judged).tolist() if survey.judged else [],
+        overlap_table={name: _quantiles(*found) for name, found in overlaps.items()},
         overlap_chart=Markup(charts.histogram(overlaps, "shared word stems (Jaccard)", top=1.0)),  # noqa: S704
-        bm25=facts.bm25_accuracy(sample),
-        examples=[_shown(row) for row in facts.deciding_examples(rows)],
+        bm25=facts.bm25_accuracy(survey.sample),
+        examples=_examples(survey),
+        browsed=len(survey.browsed),
         prompts=_prompts(manifest),
         agreement=agreement,
-        rows_json=Markup(_json([_shown(row) for row in facts.browsed(rows)])),  # noqa: S704, escaped there
+        data=Markup(_json(_data(survey))),  # noqa: S704, escaped there
     )
 
 
-_INSTRUCTIONS = {"I+": "instruction_positive", "I-": "instruction_negative"}
-_PASSAGES = {"P+": "document", "P-1": "hard_negative_document_1", "P-2": "hard_negative_document_2"}
-_QUERIES = {"Q+": "query_positive", "Q-": "query_negative"}
-_SHORT = _QUERIES | _INSTRUCTIONS | _PASSAGES
+_CHARTED = {"a query": ("Q+", "Q-"), "an instruction": ("I+", "I-"), "a passage": ("P+", "P-1", "P-2")}
+_PARTS = {
+    "Q+": "query_positive",
+    "Q-": "query_negative",
+    "I+": "instruction_positive",
+    "I-": "instruction_negative",
+    "P+": "document",
+    "P-1": "hard_negative_document_1",
+    "P-2": "hard_negative_document_2",
+}
+
+
+def _quantiles(values: np.ndarray, counts: np.ndarray) -> list[float]:
+    return [facts.quantile(values, counts, share) for share in (0.05, 0.5, 0.95)]
+
+
+def _stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The stages at which seeds ended, in the order of the flow: reasons, most frequent first, and what is left after it."""
+    left, stages = manifest["counts"]["seeds"], []
+    for name in STAGES:
+        reasons = manifest["rejected_by_stage"].get(name)
+        if reasons:
+            left -= sum(reasons.values())
+            ordered = sorted(reasons.items(), key=lambda item: -item[1])
+            stages.append({"name": name, "reasons": ordered, "ended": sum(reasons.values()), "left": left})
+    return stages
+
+
+def _definitions(manifest: Mapping[str, Any], dimensions: Dimensions) -> dict[str, str]:
+    """Dimension -> what it is, where the installed ones are those of the data set."""
+    if manifest["prompts"].get("dimensions") != dimensions.hash:
+        return {}
+    return {dimension.name: dimension.definition for dimension in dimensions.dimensions}
+
+
+def _examples(survey: Survey) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:
+    """The rows of the examples with their numbers in the page's data: those of a deciding cell, and all others."""
+    found: dict[str, list[tuple[int, Mapping[str, Any]]]] = {"cells": [], "others": []}
+    for number, row in enumerate(survey.examples):
+        found["cells" if row["reason"] in DECIDING else "others"].append((number, row))
+    return found
+
+
+def _data(survey: Survey) -> dict[str, Any]:
+    """What the page's script reads."""
+    return {
+        "rows": [_shown(row) for row in survey.browsed],
+        "examples": [_shown(row) for row in survey.examples],
+        "reasons": REASONS,
+        "deciding": DECIDING,
+        "contexts": CONTEXT_NAMES,
+        "passages": PASSAGE_NAMES,
+    }
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as the browser and the examples show it."""
-    shown = {name: _visible(row[column]) for name, column in _SHORT.items() if row[column] is not None}
-    return shown | {
+    parts = {
+        name: _visible(row[column], LONGEST_PASSAGE if column in PASSAGES else LONGEST)
+        for name, column in _PARTS.items()
+        if row[column] is not None
+    }
+    return parts | {
         "id": _visible(row["id"]),
         "dimension": row["dimension"],
         "form": row["form"],
@@ -115,10 +174,10 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _visible(text: str) -> str:
+def _visible(text: str, longest: int = LONGEST) -> str:
     """Control and direction marks as a sign of their own, so that a text can't rearrange the page around it; long ones cut."""
-    seen = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text[:LONGEST])
-    return seen if len(text) <= LONGEST else f"{seen} … ({len(text):,} characters)"
+    seen = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text[:longest])
+    return seen if len(text) <= longest else f"{seen} … ({len(text):,} characters)"
 
 
 def _json(value: Any) -> str:
@@ -130,13 +189,18 @@ def _json(value: Any) -> str:
 
 
 def _prompts(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The prompts in full, where those that are installed are those of the data set."""
+    """The prompts and schemas in full, where those that are installed are those of the data set."""
     shown = []
     for name, task in load_tasks().items():
-        same = manifest["prompts"].get(name) == task.prompt_hash
-        schema = json.dumps(task.schema, indent=2, ensure_ascii=False)
+        prompt = manifest["prompts"].get(name)
+        same_schema = manifest["schemas"].get(name) == task.schema_hash
         shown.append(
-            {"name": name, "task": task if same else None, "schema": schema, "hash": manifest["prompts"].get(name)}
+            {
+                "name": name,
+                "hash": prompt,
+                "task": task if prompt == task.prompt_hash else None,
+                "schema": json.dumps(task.schema, indent=2, ensure_ascii=False) if same_schema else None,
+            }
         )
     return shown
 

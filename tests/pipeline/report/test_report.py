@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.checks import jaccard, trigrams
+from pipeline.drawing import Draw, place
+from pipeline.judging import shown_order
 from pipeline.report import facts, write_report
 from pipeline.report.__main__ import main
-from pipeline.report.page import read_manifest, render
+from pipeline.report.page import read_manifest
+from pipeline.report.survey import read_survey
 from pipeline.run import main as run
 from tests.browser import chromium
 
@@ -39,10 +43,10 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, sample) -> Path:
     )
     for file in [*folder.glob("data/*"), *folder.glob("rejected/*")]:
         rows = pq.read_table(file).to_pylist()
-        for row in rows:
+        for i, row in enumerate(rows):
             for name, value in row.items():
                 if isinstance(value, str) and name not in ("id", "dimension", "form", "split", "stage", "reason"):
-                    row[name] = HOSTILE + value[:30] + "long " * 4000
+                    row[name] = HOSTILE + value[:30] + "long " * (4000 if i % 5 == 0 else 0)
         pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
     write_report(read_manifest(folder), folder)
     return folder / "report" / "index.html"
@@ -63,7 +67,7 @@ def test_every_run_ends_with_a_page_that_needs_no_network(sample) -> None:
     assert len(text) < 5_000_000
     assert all(
         section in text
-        for section in ("Funnel", "Diversity", "What BM25 solves", "A row for every reason", "offline-rules")
+        for section in ("Funnel", "Diversity", "What BM25 solves", "A row for every other reason", "offline-rules")
     )
 
 
@@ -74,6 +78,8 @@ def test_the_same_folder_gives_the_same_page(output: Path) -> None:
 
 
 def test_hostile_texts_stand_on_the_page_as_text(hostile: Path) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     text = hostile.read_text("utf-8")
     assert text.count("<script") == 2, "the page's own two"
     assert "<img" not in text
@@ -81,14 +87,17 @@ def test_hostile_texts_stand_on_the_page_as_text(hostile: Path) -> None:
         assert mark not in text
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert data
-    rows = json.loads(data.group(1))
-    assert rows[0]["P+"].startswith("</script><script>")
-    assert len(text) < 9_000_000
+    assert json.loads(data.group(1))["rows"][0]["P+"].startswith("</script><script>")
+    assert len(text.encode()) < 5_000_000
     with chromium(width=390) as browser:
         browser.get(hostile.as_uri())
-        assert browser.title == "Data set report"
+        assert browser.title == "sample: data set report"
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
         assert "<img src=x" in browser.find_element("id", "list").text
+        example = browser.find_element("css selector", "[data-example]")
+        browser.execute_script("arguments[0].open = true", example)
+        WebDriverWait(browser, 5).until(lambda b: "{{ m }} {% for %}" in example.text)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
 def test_rows_can_be_filtered_and_searched_in_a_real_browser(sample) -> None:
@@ -99,6 +108,9 @@ def test_rows_can_be_filtered_and_searched_in_a_real_browser(sample) -> None:
         found = browser.find_element("id", "found")
         total = int(found.text.split()[0])
         assert total > 100
+        first = browser.find_element("css selector", "#list .row")
+        assert first.find_elements("tag name", "mark")
+        assert first.find_elements("tag name", "del")
         Select(browser.find_element("id", "f-dimension")).select_by_value("figures")
         WebDriverWait(browser, 5).until(lambda b: int(found.text.split()[0]) < total)
         metas = [e.text for e in browser.find_elements("css selector", "#list .row > .meta:first-child")]
@@ -169,24 +181,38 @@ def test_bm25_solves_what_words_tell_and_not_what_they_do_not() -> None:
 
 
 def test_figures_of_the_page_are_those_of_the_rows(sample) -> None:
-    rows = facts.Rows.read(sample.manifest, sample.folder)
-    assert rows.accepted.num_rows == sample.manifest["counts"]["accepted"]
-    accepted = rows.accepted.to_pylist()
-    counts = facts.word_counts(rows.accepted, "document")
-    assert sorted(counts.tolist()) == sorted(len(row["document"].split()) for row in accepted)
-    judged = [row["relevance"] for row in accepted] + [
-        r["relevance"] for r in rows.rejected.to_pylist() if r["relevance"]
-    ]
-    assert facts.grades(rows).tolist() == judged
-    assert sum(done for by in facts.crossed(rows).values() for done, _ in by.values()) == len(accepted)
+    survey = read_survey(sample.manifest, sample.folder)
+    accepted, rejected = (
+        [row for file in sorted(sample.folder.glob(f"{kind}/*")) for row in pq.read_table(file).to_pylist()]
+        for kind in ("data", "rejected")
+    )
+    words = Counter(len(row["document"].split()) for row in accepted)
+    assert {w: n for w, n in enumerate(survey.lengths["document"]) if n} == words
+    judged = [row for row in accepted + rejected if row["relevance"]]
+    for c, p, grade in np.ndindex(3, 3, 4):
+        assert survey.grades[c, p, grade] == sum(row["relevance"][c][p] == grade for row in judged)
+    means = [np.mean(row["relevance"], axis=0)[list(shown_order(row["id"], "passages"))] for row in judged]
+    assert survey.positions == pytest.approx(np.sum(means, axis=0))
+    assert sum(done for by in survey.crossed.values() for done, _ in by.values()) == len(accepted)
+    assert sum(seen for by in survey.crossed.values() for _, seen in by.values()) == len(accepted + rejected)
+    assert {row["id"] for row in survey.sample} == {row["id"] for row in accepted}
+    assert {row["reason"] for row in survey.examples} == {row["reason"] for row in rejected}
+    assert {row["id"] for row in survey.browsed} == {row["id"] for row in accepted + rejected}
+
+
+@given(st.lists(st.text(max_size=3), unique=True), st.integers(0, 8))
+def test_a_draw_is_the_lowest_places_whatever_the_order(ids: list[str], size: int) -> None:
+    drawn = Draw(size)
+    for name in ids:
+        drawn.offer(place("x", name), name)
+    assert drawn.ids == sorted(ids, key=lambda name: place("x", name))[:size]
+    assert drawn.offered == len(ids)
 
 
 def test_an_empty_data_set_has_a_page_too(tmp_path: Path, write_tiny) -> None:
     out = tmp_path / "out"
     assert run(["--source", str(write_tiny), "--output", str(out)]) == 0
     assert "0 tuples" in (out / "report" / "index.html").read_text("utf-8")
-    manifest = read_manifest(out)
-    assert render(manifest, facts.Rows.read(manifest, out), None)
 
 
 @pytest.fixture
