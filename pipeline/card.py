@@ -109,7 +109,7 @@ def _values(manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
         "reasons": _reasons(manifest),
         "dimensions": _dimensions(manifest),
         "cost": _cost(manifest),
-        "audit": _audit(folder),
+        "audit": _audit(manifest, folder),
         "source": _source(source),
         "accepted_examples": _examples(manifest, folder, "data/"),
         "rejected_examples": _examples(manifest, folder, "rejected/"),
@@ -160,21 +160,67 @@ def _cost(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _audit(folder: Path) -> str:
-    """What people who graded a sample found, where they have (`python -m pipeline.audit agree`)."""
+def read_agreement(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
+    """What people who graded a sample of these very rows found (`python -m pipeline.audit agree`), where they have."""
     try:
-        found = json.loads((folder / "audit" / "agreement.json").read_text("utf-8"))
-        line, people = found["judge_and_people"], len(found["annotators"])
-        cells, rows, kappa = found["cells_graded"], found["rows"], line["kappa"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found: dict[str, Any] = json.loads((folder / "audit" / "agreement.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("inputs") == manifest["inputs"] else None
+
+
+def _audit(manifest: Mapping[str, Any], folder: Path) -> str:
+    found = read_agreement(manifest, folder)
+    if found is None:
         return "Nobody has graded a sample of these rows yet."
-    if kappa is None:
-        return f"{people} people graded {cells:,} cells of {rows:,} rows; too few for a figure of agreement."
-    return (
-        f"{people} people graded {cells:,} cells of {rows:,} rows without seeing the judge's grades. Judge and people: "
-        f"Cohen's kappa {kappa:.2f} (quadratic weights, 95 % interval {line['low']:.2f} to {line['high']:.2f}), "
-        f"{line['equal']:.0%} of grades equal."
+    line, people = found["judge_and_people"], len(found["annotators"])
+    graded = (
+        f"{people} {'person' if people == 1 else 'people'} graded {found['cells_graded']:,} cells of {found['rows']:,} rows "
+        "without seeing the judge's grades."
     )
+    if line["kappa"] is None:
+        return f"{graded} Kappa is not defined on them: there are too few, or one side gave the same grade everywhere."
+    paragraphs = [
+        f"{graded} Judge and people: Cohen's kappa {with_interval(line, 'kappa')} (quadratic weights), "
+        f"{line['equal']:.0%} of grades equal.{_between(found['between_people'])}",
+        _table(
+            ("dimension", "cells", "grades equal", "kappa"),
+            [
+                (name, f"{of['cells']:,}", f"{of['equal']:.0%}", with_interval(of, "kappa"))
+                for name, of in found["by_dimension"].items()
+            ],
+        ),
+        "What accepting at other grades of the judge would give, with what people would accept (2, 1) as the truth; rows weigh "
+        "by how many they stand for:",
+        _table(
+            ("relevant from", "irrelevant up to", "yield", "precision"),
+            [
+                tuple("–" if x is None else f"{x:.0%}" if isinstance(x, float) else str(x) for x in values)
+                for of in found["thresholds"]
+                for values in [[of[name] for name in ("relevant", "irrelevant", "yield", "precision")]]
+            ],
+        ),
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _between(found: Mapping[str, Any]) -> str:
+    figures = (("Fleiss' kappa", "kappa", found["fleiss"]), ("Krippendorff's alpha", "alpha", found["krippendorff"]))
+    told = [f"{name} {with_interval(line, key)}" for name, key, line in figures if line]
+    return f" Between people: {', '.join(told)}." if told else ""
+
+
+def with_interval(line: Mapping[str, float | None], key: str) -> str:
+    """A figure of agreement with its 95 % interval, as far as they are defined."""
+    if line[key] is None:
+        return "–"
+    interval = "" if line["low"] is None or line["high"] is None else f" ({line['low']:.2f} to {line['high']:.2f})"
+    return f"{line[key]:.2f}{interval}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *("---:" for _ in head[1:])], *([escaped(row[0]), *row[1:]] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _source(source: Mapping[str, Any]) -> str:

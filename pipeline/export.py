@@ -32,6 +32,7 @@ from pipeline.records import (
     SPLITS,
     TEXT_COLUMNS,
 )
+from pipeline.shards import read_shard
 
 BATCH = 1000
 
@@ -231,11 +232,7 @@ FORMATS: dict[str, Callable[[Iterator[Row], str, Target, bool], None]] = {
 
 def export(output: Path, format_: str, to: Path, splits: Sequence[str], instructions: bool) -> dict[str, int]:
     """Write the splits of an output folder; rows read, by split. Anything unusable is a UsageError, and nothing is left."""
-    made = manifests.read(output / "manifest.json")
-    if made is None:
-        raise UsageError(
-            f"{output} has no manifest.json whose counts add up: it is not a finished output of pipeline.run"
-        )
+    made = manifests.read_output(output)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"--to {to} holds files already; choose a folder that is new or empty")
     target = Target(to)
@@ -256,14 +253,9 @@ def export(output: Path, format_: str, to: Path, splits: Sequence[str], instruct
 
 
 def _rows(output: Path, files: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    columns = ["id", "document_id", *TEXT_COLUMNS]
     for file in files:
-        path = output / file["path"]
-        try:
-            for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH, columns=columns):
-                yield from batch.to_pylist()
-        except (OSError, ValueError) as error:
-            raise UsageError(f"can't read {path}: {' '.join(str(error).split())[:200]}") from error
+        for batch in read_shard(output, file, ["id", "document_id", *TEXT_COLUMNS]):
+            yield from batch.to_pylist()
 
 
 def _counted(rows: Iterator[Row], counts: dict[str, int], split: str) -> Iterator[Row]:

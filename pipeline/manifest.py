@@ -13,6 +13,7 @@ import jsonschema_rs
 from pipeline.accounts import Accounts
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
+from pipeline.errors import UsageError
 from pipeline.recipe import Recipe, shown_name
 from pipeline.records import OFFLINE, SPLITS, STAGES, TASKS
 from pipeline.shards import file_sha256
@@ -96,6 +97,23 @@ def read(file: Path) -> dict[str, Any] | None:
         check(made)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return made
+
+
+def read_output(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished output folder. Anything else is a UsageError that says what is wrong with it."""
+    file = folder / "manifest.json"
+    try:
+        made: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        check(made)
+    except FileNotFoundError:
+        what = "there is no such folder" if not folder.exists() else "it has no manifest.json"
+        raise UsageError(f"{folder} is not an output of pipeline.run: {what}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{file} can't be used ({' '.join(str(error).split())[:200]}); run the same pipeline.run command again, it "
+            "restores the folder without a call"
+        ) from error
     return made
 
 

@@ -152,11 +152,7 @@ def collect(options: argparse.Namespace) -> list[File]:
     except HFValidationError as error:
         raise UsageError(f"--repo-id: {' '.join(str(error).split())}") from error
     folder: Path = options.output
-    made = manifests.read(folder / "manifest.json")
-    if made is None:
-        raise UsageError(
-            f"{folder} has no manifest.json whose counts add up: it is not a finished output of pipeline.run"
-        )
+    made = manifests.read_output(folder)
     check_rows(made, options)
     for file in made["files"]:
         path = folder / file["path"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.errors import UsageError
 from pipeline.records import SPLITS
 from pipeline.splits import unit_hash
 from pipeline.staging import PARTS, part_files
@@ -23,6 +24,8 @@ ROW_GROUP = 1000
 
 REJECTED_ROWS = 50_000
 """Rejected rows a file."""
+
+_RESTORE = "run the same pipeline.run command again, it restores it without a call"
 
 Gone = Mapping[str, tuple[str, str]]
 """id -> (reason, detail) of accepted rows that the data set as a whole rejects."""
@@ -105,6 +108,27 @@ def put_in_place(shards: Iterable[Shard], scratch: Path, output: Path) -> list[d
             if old not in wanted:
                 old.unlink()
     return files
+
+
+def read_shard(
+    folder: Path, file: Mapping[str, Any], columns: Sequence[str], of_rejected: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
+    """The rows of one of a manifest's `files`, a batch at a time, `of_rejected` beside the columns where it holds rejected ones.
+
+    A file that is missing, cut off or of another size than the manifest says is a UsageError.
+    """
+    path = folder / file["path"]
+    more = of_rejected if file["path"].startswith("rejected/") else ()
+    try:
+        with pq.ParquetFile(path) as parquet:
+            rows = parquet.metadata.num_rows
+            if rows != file["rows"]:
+                raise UsageError(f"{path} has {rows} rows, the manifest says {file['rows']}")
+            yield from parquet.iter_batches(ROW_GROUP, columns=[*columns, *more])
+    except FileNotFoundError:
+        raise UsageError(f"{path} is missing; {_RESTORE}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read ({' '.join(str(error).split())[:200]}); {_RESTORE}") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ from pipeline import manifest as manifests
 from pipeline.audit import agreement, serve
 from pipeline.audit import sample as samples
 from pipeline.audit.annotations import Annotations, read_all, read_sheet, write_sheet
-from pipeline.audit.sample import audit_folder, judged_rows
+from pipeline.audit.sample import audit_folder, judged_grades
 from pipeline.card import write_card
 from pipeline.errors import UsageError
 from pipeline.progress import paper
@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--rows", type=int, default=60, help="rows to draw, nine cells each (default: %(default)s)")
     sample.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     page = command("serve", _serve, "open a local page on which a person grades by keyboard")
-    page.add_argument("--port", type=int, default=8321, help="on 127.0.0.1; 0 for any free one (default: %(default)s)")
+    page.add_argument(
+        "--port", type=_port, default=8321, help="on 127.0.0.1; 0 for any free one (default: %(default)s)"
+    )
     command("agree", _agree, "agreement with the judge and between people, and what other thresholds would do")
     sheet = command("to-csv", _to_csv, "write the sample as a sheet to fill in")
     sheet.add_argument("--to", type=Path, required=True, help="a file that is not there yet")
@@ -79,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     filled.add_argument("sheet", type=Path)
     filled.add_argument("--annotator", required=True, help="whose grades they are")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to 65535, or 0 for any free one")
+    return int(text)
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -116,16 +124,15 @@ def _agree(options: argparse.Namespace) -> None:
     people = [person for person in read_all(folder, sample) if person.grades]
     if not people:
         raise UsageError(f"nobody has graded yet: {folder} holds no answers. Start with python -m pipeline.audit serve")
-    judged = {row["id"]: row["relevance"] for row in judged_rows(options.output)}
-    missing = [row.id for row in sample.rows if row.id not in judged]
-    if missing:
-        raise UsageError(f"{folder / 'sample.json'} was drawn from another data set: it has no judged row {missing[0]}")
-    figures = agreement.measure(sample, people, judged).as_dict()
+    made = manifests.read_output(options.output)
+    judged = judged_grades(options.output, sample)
+    figures = {"inputs": made["inputs"]} | agreement.measure(sample, people, judged).as_dict()
     (folder / "agreement.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
-    made = manifests.read(options.output / "manifest.json")
-    if made:
-        write_card(made, options.output)
+    write_card(made, options.output)
     _show(figures, agreement.differing_cells(people, judged), paper())
+    print(
+        f"{options.output / 'README.md'} has the figures now; python -m pipeline.report {options.output} shows them too."
+    )
 
 
 def _show(figures: dict[str, Any], apart: list[tuple[tuple[str, int, int], int, int]], console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -34,6 +35,7 @@ class Annotations:
         self._file = folder / f"{annotator}.jsonl"
         self._lock = threading.Lock()
         self._answers: list[tuple[Cell, int]] = []
+        self._whole: int | None = None  # bytes before a last line that was cut off, until it is cut away
         self._read()
 
     @property
@@ -65,6 +67,9 @@ class Annotations:
 
     def _append(self, entry: dict[str, object]) -> None:
         entry |= {"sample": self._sample.name, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        if self._whole is not None:
+            os.truncate(self._file, self._whole)
+            self._whole = None
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
@@ -73,24 +78,26 @@ class Annotations:
     def _read(self) -> None:
         if not self._file.exists():
             return
-        lines = self._file.read_text("utf-8").split("\n")
+        text = self._file.read_bytes()
+        *lines, torn = text.split(b"\n")
+        if torn:  # an answer is durable with its end of line; this one was never acknowledged
+            self._whole = len(text) - len(torn)
         for number, line in enumerate(lines, start=1):
-            if not line:
+            if not line.strip():
                 continue
             try:
                 entry = json.loads(line)
                 name = entry["sample"]
                 cell = None if entry.get("undo") else (entry["row"], entry["context"], entry["passage"])
                 grade = entry.get("grade")
-            except (ValueError, KeyError, TypeError):
-                if number >= len(lines) - 1:
-                    continue  # the last line of a file that was cut off while it was written
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise UsageError(
                     f"{self._file}:{number}: not an answer of ours; expected one JSON object a line"
                 ) from None
-            if name != self._sample.name or (cell and cell not in self._cells):
+            if name != self._sample.name or (cell and (cell not in self._cells or grade not in GRADES)):
                 raise UsageError(
-                    f"{self._file}:{number}: an answer to another sample ({name}); this one is {self._sample.name}"
+                    f"{self._file}:{number}: an answer to another sample ({name}); this one is {self._sample.name}. "
+                    "Move the file away, or bring back the sample.json that it belongs to"
                 )
             if cell is None:
                 del self._answers[-1:]
@@ -116,25 +123,33 @@ def write_sheet(sample: Sample, file: Path) -> None:
 
 
 def read_sheet(file: Path, annotations: Annotations, sample: Sample) -> int:
-    """Take the grades of a filled sheet; how many. A malformed line is a UsageError, and nothing is taken."""
+    """Take the grades of a filled sheet; how many. A malformed line is a UsageError, and nothing is taken.
+
+    Spreadsheets save with commas, semicolons or tabs, as the country has it: the header tells.
+    """
     names = {_text(row.id): row.id for row in sample.rows}
+    cells = frozenset(sample.cells)
     grades: list[tuple[Cell, int]] = []
     try:
-        with file.open(encoding="utf-8-sig", newline="") as sheet:
-            lines = list(csv.reader(sheet))
+        text = file.read_text("utf-8-sig")
+        comma = max(",;\t", key=text.split("\n", 1)[0].count)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=comma))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"can't read {file}: {error}") from error
+        raise UsageError(f"can't read {file} as CSV in UTF-8: {error}") from error
+    if not lines or tuple(lines[0]) != _HEADER:
+        raise UsageError(f"{file}:1: expected the header of a sheet of to-csv: {','.join(_HEADER)}")
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) < len(_HEADER) or not line[-1].strip():
+        if not "".join(line).strip() or (len(line) == len(_HEADER) and not line[-1].strip()):
             continue
         try:
-            cell = (names[line[0]], int(line[1]) - 1, int(line[2]) - 1)
-            grade = int(line[-1])
-            if cell not in annotations._cells or grade not in GRADES:
+            name, context, passage, *_, grade_text = line
+            cell, grade = (names[name], int(context) - 1, int(passage) - 1), int(grade_text)
+            if len(line) != len(_HEADER) or cell not in cells or grade not in GRADES:
                 raise ValueError
         except (KeyError, ValueError):
             raise UsageError(
-                f"{file}:{number}: expected a cell of this sample and a grade of 0 to 3, found {line[-1]!r} for row {line[0]!r}"
+                f"{file}, row {number}: expected a cell of this sample and a grade of 0 to 3, found "
+                f"{line[-1][:40]!r} for row {line[0][:40]!r}"
             ) from None
         grades.append((cell, grade))
     for cell, grade in grades:
@@ -143,5 +158,6 @@ def read_sheet(file: Path, annotations: Annotations, sample: Sample) -> int:
 
 
 def _text(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """A text that no spreadsheet takes for a formula or stumbles over."""
+    seen = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return f"'{seen}" if seen.startswith(_FORMULA) else seen

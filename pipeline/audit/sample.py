@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import manifest as manifests
+from pipeline.drawing import Draw, place
 from pipeline.errors import UsageError
 from pipeline.judging import shown_order
 from pipeline.records import CONTEXTS, PASSAGES, TEXT_COLUMNS
-
-_COLUMNS = ["id", *TEXT_COLUMNS, "dimension", "form", "relevance"]
+from pipeline.shards import read_shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,46 +54,52 @@ def audit_folder(output: Path) -> Path:
     return output / "audit"
 
 
-def judged_rows(output: Path) -> list[dict[str, Any]]:
-    """Every row that the judge graded, accepted or not. A folder that is no whole output is a UsageError."""
-    made = manifests.read(output / "manifest.json")
-    if made is None:
+def judged_rows(output: Path) -> Iterator[dict[str, Any]]:
+    """Every row that the judge graded, accepted or not, without its texts: id, dimension, relevance, verdict.
+
+    A folder that is no whole output is a UsageError.
+    """
+    for file in manifests.read_output(output)["files"]:
+        for batch in read_shard(output, file, ["id", "dimension", "relevance"], ["reason"]):
+            for row in batch.filter(pc.is_valid(batch["relevance"])).to_pylist():
+                yield row | {"verdict": row.get("reason", "accepted")}
+
+
+def judged_grades(output: Path, sample: Sample) -> dict[str, Any]:
+    """Row id -> the judge's matrix, for the rows of a sample. One that the data set hasn't is a UsageError."""
+    wanted = {row.id for row in sample.rows}
+    found = {row["id"]: row["relevance"] for row in judged_rows(output) if row["id"] in wanted}
+    if missing := sorted(wanted - set(found)):
         raise UsageError(
-            f"{output} is not an output folder: it has no manifest.json that adds up. Run pipeline.run first."
+            f"{audit_folder(output) / 'sample.json'} was drawn from another data set: {output} has no judged row {missing[0]}"
         )
-    rows: list[dict[str, Any]] = []
-    for file in made["files"]:
-        path = output / file["path"]
-        columns = [*_COLUMNS, *(["reason"] if file["path"].startswith("rejected/") else [])]
-        try:
-            table = pq.read_table(path, columns=columns)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"can't read {path}: {' '.join(str(error).split())[:200]}") from error
-        rows += [row for row in table.to_pylist() if row["relevance"]]
-    return rows
+    return found
 
 
 def draw(output: Path, size: int, seed: int) -> Sample:
-    """Draw rows in turn from every stratum of (dimension, verdict), by the hash of seed and id."""
-    strata: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    """Draw rows in turn from every stratum of (dimension, the judge's verdict), by the hash of seed and id."""
+    strata: dict[tuple[str, str], Draw] = defaultdict(lambda: Draw(size))
     for row in judged_rows(output):
-        strata[row["dimension"], row.get("reason") or "accepted"].append(row)
+        strata[row["dimension"], row["verdict"]].offer(place(f"audit:{seed}", row["id"]), row["id"])
     if not strata:
         raise UsageError(f"{output} holds no row that the judge graded")
-    for rows in strata.values():
-        rows.sort(key=lambda row: _place(seed, row["id"]))
-    drawn: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    order = sorted(strata, key=lambda stratum: _place(seed, "/".join(stratum)))
-    depth = 0
-    while sum(map(len, drawn.values())) < size and any(depth < len(rows) for rows in strata.values()):
-        for stratum in order:
-            if depth < len(strata[stratum]) and sum(map(len, drawn.values())) < size:
-                drawn[stratum].append(strata[stratum][depth])
-        depth += 1
-    shown = [_row(row, len(strata[s]) / len(drawn[s])) for s in order for row in drawn[s]]
-    shown.sort(key=lambda row: _place(seed + 1, row.id))  # verdicts mixed, so that a run of them teaches nothing
+    order = sorted(strata, key=lambda stratum: place(f"audit:{seed}", "/".join(stratum)))
+    queues = {stratum: strata[stratum].ids for stratum in order}
+    turns = ((stratum, turn) for turn in range(size) for stratum in order if turn < len(queues[stratum]))
+    drawn = {queues[stratum][turn]: stratum for stratum, turn in islice(turns, size)}
+    taken = Counter(drawn.values())
+    weight = {name: strata[stratum].offered / taken[stratum] for name, stratum in drawn.items()}
+    shown = [_row(row, weight[row["id"]]) for row in _in_full(output, set(drawn))]
+    shown.sort(key=lambda row: place(f"shown:{seed}", row.id))  # verdicts mixed, so that a run of them teaches nothing
     name = hashlib.sha256(json.dumps([asdict(row) for row in shown], sort_keys=True).encode()).hexdigest()[:16]
     return Sample(name, tuple(shown))
+
+
+def _in_full(output: Path, ids: set[str]) -> Iterator[dict[str, Any]]:
+    wanted = pa.array(sorted(ids), pa.string())
+    for file in manifests.read_output(output)["files"]:
+        for batch in read_shard(output, file, ["id", *TEXT_COLUMNS, "dimension"]):
+            yield from batch.filter(pc.is_in(batch["id"], wanted)).to_pylist()
 
 
 def write(sample: Sample, folder: Path) -> Path:
@@ -126,7 +134,3 @@ def _row(row: Mapping[str, Any], weight: float) -> Row:
     contexts = tuple((row[CONTEXTS[c][0]], row[CONTEXTS[c][1]]) for c in shown_order(row["id"], "contexts"))
     passages = tuple(row[PASSAGES[p]] for p in shown_order(row["id"], "passages"))
     return Row(row["id"], row["dimension"], contexts, passages, weight)
-
-
-def _place(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from importlib import resources
 from pathlib import Path
@@ -101,7 +102,8 @@ def serve(folder: Path, sample: Sample, port: int) -> None:
         listening.bind((HOST, port))
         listening.listen()  # before the address is printed: who reads it may come at once
     except OSError as error:
-        raise UsageError(f"port {port} is in use; choose another with --port, or 0 for any free one") from error
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used ({error.strerror})"
+        raise UsageError(f"port {port} {why}; choose another with --port, or 0 for any free one") from error
     print(
         f"Grade at http://{HOST}:{listening.getsockname()[1]}/ . Ctrl-C ends; every answer is kept at once.", flush=True
     )

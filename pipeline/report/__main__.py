@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import manifest as manifests
 from pipeline.errors import UsageError
-from pipeline.report.page import read_manifest, write_report
+from pipeline.report.page import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("output", type=Path, help="an output folder of pipeline.run")
     options = parser.parse_args(argv)
     try:
-        file = write_report(read_manifest(options.output), options.output)
+        file = write_report(manifests.read_output(options.output), options.output)
     except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

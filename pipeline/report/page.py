@@ -12,10 +12,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from pipeline import manifest as manifests
-from pipeline.card import made_offline
+from pipeline.card import made_offline, read_agreement, with_interval
 from pipeline.dimensions import Dimensions
-from pipeline.errors import UsageError
 from pipeline.judging import DECIDING
 from pipeline.records import DEFERRALS, PASSAGES, REASONS, SPLITS, STAGES, TASKS
 from pipeline.report import charts, facts
@@ -31,23 +29,13 @@ PASSAGE_NAMES = ("P+", "P-1", "P-2")
 
 def write_report(manifest: Mapping[str, Any], folder: Path) -> Path:
     """Write report/index.html from the manifest and the shards of a folder, aside and renamed."""
-    text = render(manifest, read_survey(manifest, folder), _agreement(folder))
+    text = render(manifest, read_survey(manifest, folder), read_agreement(manifest, folder))
     file = folder / "report" / "index.html"
     file.parent.mkdir(exist_ok=True)
     aside = file.with_suffix(".tmp")
     aside.write_text(text, "utf-8")
     aside.replace(file)
     return file
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an output folder. Anything else is a UsageError."""
-    made = manifests.read(folder / "manifest.json")
-    if made is None:
-        raise UsageError(
-            f"{folder} is not an output folder: it has no manifest.json that adds up. Run pipeline.run first."
-        )
-    return made
 
 
 def render(manifest: Mapping[str, Any], survey: Survey, agreement: Mapping[str, Any] | None) -> str:
@@ -58,6 +46,7 @@ def render(manifest: Mapping[str, Any], survey: Survey, agreement: Mapping[str, 
     environment.filters |= {
         "share": lambda x: f"{x:.1%}",
         "n": lambda x: f"{x:,}",
+        "interval": lambda line: with_interval(line, "kappa"),
         "usd": lambda x: "unknown" if x is None else f"{x:,.4f}",
     }
     template = environment.from_string(resources.files("pipeline.report").joinpath("page.html").read_text("utf-8"))
@@ -203,11 +192,3 @@ def _prompts(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return shown
-
-
-def _agreement(folder: Path) -> Mapping[str, Any] | None:
-    try:
-        found: Mapping[str, Any] = json.loads((folder / "audit" / "agreement.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found

@@ -7,7 +7,7 @@ second one counts words and takes the drawn rows.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.drawing import Draw, place
-from pipeline.errors import UsageError
 from pipeline.judging import shown_order
 from pipeline.records import REASONS, STAGES, TEXT_COLUMNS
+from pipeline.shards import read_shard
 
 SAMPLE = 1000
 """Accepted rows that the costly figures are computed over: enough for two digits of a share, and a few seconds."""
 BROWSED = 200
-_BATCH = 2000
 _MOST_WORDS = 20_000
 """Longer texts count as this long."""
 
@@ -64,7 +62,7 @@ def read_survey(manifest: Mapping[str, Any], folder: Path) -> Survey:
     survey = Survey()
     sample, groups = Draw(SAMPLE), _Groups()
     for file in manifest["files"]:
-        for batch in _batches(folder, file, ("id", "dimension", "form", "relevance"), ("stage", "reason")):
+        for batch in read_shard(folder, file, ("id", "dimension", "form", "relevance"), ("stage", "reason")):
             _count(survey, batch)
             for row in batch.select([n for n in batch.schema.names if n != "relevance"]).to_pylist():
                 at = place("report", row["id"])
@@ -113,22 +111,6 @@ def _in_turn(queues: Sequence[Sequence[str]], size: int) -> list[str]:
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)][:size]
 
 
-def _batches(
-    folder: Path, file: Mapping[str, Any], columns: Sequence[str], of_rejected: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
-    """A file's rows, `of_rejected` beside the columns where it holds rejected ones."""
-    path = folder / file["path"]
-    more = of_rejected if file["path"].startswith("rejected/") else ()
-    try:
-        with pq.ParquetFile(path) as parquet:
-            rows = parquet.metadata.num_rows
-            if rows != file["rows"]:
-                raise UsageError(f"{path} has {rows} rows, the manifest says {file['rows']}")
-            yield from parquet.iter_batches(_BATCH, columns=[*columns, *more])
-    except (OSError, ValueError) as error:
-        raise UsageError(f"can't read {path}: {' '.join(str(error).split())[:200]}") from error
-
-
 def _count(survey: Survey, batch: pa.RecordBatch) -> None:
     accepted = 0 if "reason" in batch.schema.names else 1
     for pair in (
@@ -153,7 +135,7 @@ def _read_in_full(survey: Survey, manifest: Mapping[str, Any], folder: Path, wan
     rows: dict[str, Row] = {}
     for file in manifest["files"]:
         split = file["path"].split("/")[1].split("-")[0]
-        for batch in _batches(folder, file, columns, ("split", "stage", "reason", "detail")):
+        for batch in read_shard(folder, file, columns, ("split", "stage", "reason", "detail")):
             for row in batch.filter(pc.is_in(batch["id"], ids)).to_pylist():
                 rows[row["id"]] = {"split": split} | row
             if split != "rejected":

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import manifest as manifests
 from pipeline.audit import agreement
 from pipeline.audit import sample as samples
 from pipeline.audit.__main__ import main
 from pipeline.audit.annotations import Annotations
 from pipeline.audit.sample import audit_folder, judged_rows
+from pipeline.card import write_card
 from pipeline.errors import UsageError
 from pipeline.judging import shown_order
+from pipeline.report.page import render
+from pipeline.report.survey import Survey
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def test_the_draw_is_even_over_strata_repeatable_and_blind(output: Path) -> None
     assert drawn == samples.draw(output, 30, seed=0) != samples.draw(output, 30, seed=1)
     assert len(drawn.rows) == 30
     assert max(Counter(row.dimension for row in drawn.rows).values()) <= 5
-    assert sum(row.weight for row in drawn.rows) <= len(judged_rows(output)) + 1e-9
+    assert sum(row.weight for row in drawn.rows) <= sum(1 for _ in judged_rows(output)) + 1e-9
     assert main(["sample", str(output), "--rows", "30"]) == 0
     text = (output / "audit" / "sample.json").read_text("utf-8")
     for hidden in ("relevance", "rationale", "reason", "accepted"):
@@ -57,6 +61,10 @@ def test_answers_outlive_a_kill_and_an_undo_takes_the_last_one_back(output: Path
     again = Annotations(folder, drawn, "anna")
     assert again.grades == {first: 3, second: 2}
     assert again.next_cell == drawn.cells[2]
+    again.grade(drawn.cells[2], 0)
+    again.grade(drawn.cells[3], 1)
+    kept = {first: 3, second: 2, drawn.cells[2]: 0, drawn.cells[3]: 1}
+    assert Annotations(folder, drawn, "anna").grades == kept, "the torn line took no later answer with it"
     with pytest.raises(ValueError, match="no cell"):
         again.grade(first, 4)
     with pytest.raises(ValueError, match="no cell"):
@@ -99,6 +107,31 @@ def test_kappa_agrees_with_its_definition_where_people_differ(output: Path) -> N
     assert agreement.differing_cells([person], judged) == []
 
 
+def test_figures_that_are_not_defined_are_told_and_those_of_older_rows_are_not_shown(
+    output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", str(output), "--rows", "4"]) == 0
+    drawn = samples.read(audit_folder(output))
+    for name, cells in (("anna", drawn.cells[:9]), ("ben", drawn.cells[9:18])):  # no cell of both, one grade everywhere
+        person = Annotations(audit_folder(output), drawn, name)
+        for cell in cells:
+            person.grade(cell, 2)
+    assert main(["agree", str(output)]) == 0
+    out, err = capfd.readouterr()
+    assert "anna and ben" in out
+    assert not err
+    file = audit_folder(output) / "agreement.json"
+    figures = json.loads(file.read_text())
+    assert figures["judge_and_people"]["kappa"] is None
+    assert figures["between_people"]["fleiss"] is figures["between_people"]["krippendorff"] is None
+    made = manifests.read_output(output)
+    assert "not defined" in (output / "README.md").read_text("utf-8")
+    assert "not defined on them" in render(made, Survey(), figures)
+    file.write_text(json.dumps(figures | {"inputs": "0" * 64}))
+    write_card(made, output)
+    assert "Nobody has graded" in (output / "README.md").read_text("utf-8")
+
+
 def test_a_sheet_goes_out_and_comes_back_and_no_text_in_it_is_a_formula(output: Path, tmp_path: Path) -> None:
     assert main(["sample", str(output), "--rows", "3"]) == 0
     drawn = samples.read(audit_folder(output))
@@ -115,9 +148,15 @@ def test_a_sheet_goes_out_and_comes_back_and_no_text_in_it_is_a_formula(output: 
         csv.writer(file).writerows(lines)
     assert main(["from-csv", str(output), str(sheet), "--annotator", "dora"]) == 0
     assert list(Annotations(audit_folder(output), drawn, "dora").grades.values()) == [2] * 14
+    with sheet.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=";").writerows(lines)
+    assert main(["from-csv", str(output), str(sheet), "--annotator", "elsa"]) == 0
+    assert list(Annotations(audit_folder(output), drawn, "elsa").grades.values()) == [2] * 14
     lines[20][-1] = "seven"
     with sheet.open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows(lines)
+    assert main(["from-csv", str(output), str(sheet), "--annotator", "emil"]) == 2
+    sheet.write_text("row,grade\n1,2\n")
     assert main(["from-csv", str(output), str(sheet), "--annotator", "emil"]) == 2
     assert not (output / "audit" / "emil.jsonl").exists(), "nothing of a malformed sheet is taken"
 
@@ -153,6 +192,10 @@ def test_a_port_in_use_is_told(output: Path, capfd: pytest.CaptureFixture[str]) 
         busy.listen()
         assert main(["serve", str(output), "--port", str(busy.getsockname()[1])]) == 2
     assert "in use" in capfd.readouterr().err
+    for port in ("-1", "65536", "http"):
+        with pytest.raises(SystemExit) as stop:
+            main(["serve", str(output), "--port", port])
+        assert stop.value.code == 2
 
 
 def test_grades_given_by_key_in_a_real_browser_are_there_after_a_reload(output: Path) -> None:
@@ -185,8 +228,11 @@ def test_grades_given_by_key_in_a_real_browser_are_there_after_a_reload(output: 
                 wait.until(lambda b, n=done: b.find_element(By.ID, "count").text == f"{n} / 18")
             page.send_keys("u")
             wait.until(lambda b: b.find_element(By.ID, "count").text == "2 / 18")
+            browser.execute_script("window.before = true")
             browser.refresh()
             wait.until(lambda b: b.find_element(By.ID, "count").text == "2 / 18")
+            assert not browser.execute_script("return window.before"), "the page is a new one"
+            assert browser.find_element(By.ID, "matrix").text.split() == ["3", "1"]
             assert not [entry for entry in browser.get_log("browser") if "favicon" not in entry["message"]]
         finally:
             server.terminate()

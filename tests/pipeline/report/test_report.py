@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pipeline.checks import jaccard, trigrams
 from pipeline.drawing import Draw, place
 from pipeline.judging import shown_order
+from pipeline.manifest import read_output
 from pipeline.report import facts, write_report
 from pipeline.report.__main__ import main
-from pipeline.report.page import read_manifest
 from pipeline.report.survey import read_survey
 from pipeline.run import main as run
 from tests.browser import chromium
@@ -48,7 +48,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, sample) -> Path:
                 if isinstance(value, str) and name not in ("id", "dimension", "form", "split", "stage", "reason"):
                     row[name] = HOSTILE + value[:30] + "long " * (4000 if i % 5 == 0 else 0)
         pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
-    write_report(read_manifest(folder), folder)
+    write_report(read_output(folder), folder)
     return folder / "report" / "index.html"
 
 
