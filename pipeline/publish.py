@@ -26,7 +26,7 @@ from rich.console import Console
 from pipeline import manifest as manifests
 from pipeline.card import made_offline
 from pipeline.errors import UsageError
-from pipeline.shards import file_sha256
+from pipeline.shards import RESTORE, file_sha256, read_shard
 
 PLACEHOLDER = "PATH/OF/THIS/FOLDER"
 """What the card in the folder says in its load_dataset line; the card on the Hub names the repository."""
@@ -57,18 +57,30 @@ class File:
         """Bytes."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
-    @property
-    def sha256(self) -> str:
-        """As the Hub names large files."""
-        return hashlib.sha256(self._bytes()).hexdigest()
+    def is_at(self, there: RepoFile) -> bool:
+        """Whether the Hub holds these very bytes: it names large files by SHA-256, small ones as git does."""
+        if self.size != there.size:
+            return False
+        return there.lfs.sha256 == self._digest(hashlib.sha256()) if there.lfs else there.blob_id == self._blob_id()
 
-    @property
-    def blob_id(self) -> str:
-        """As git, and so the Hub, names small files."""
-        return hashlib.sha1(b"blob %d\0" % self.size + self._bytes(), usedforsecurity=False).hexdigest()
+    def _blob_id(self) -> str:
+        return self._digest(hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False))
 
-    def _bytes(self) -> bytes:
-        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+    def _digest(self, begun: Any) -> str:
+        if isinstance(self.content, bytes):
+            begun.update(self.content)
+            return str(begun.hexdigest())
+        with self.content.open("rb") as file:
+            return hashlib.file_digest(file, lambda: begun).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """What a branch of the repository holds. fresh: this command made the branch, so whatever it inherited is no loss."""
+
+    head: str
+    files: Mapping[str, RepoFile]
+    fresh: bool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,9 +111,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("output", type=Path, help="an output folder of pipeline.run")
     parser.add_argument("--repo-id", required=True, help="ORG/NAME on the Hub")
-    parser.add_argument("--public", action="store_true", help="create the repository public (default: private)")
+    parser.add_argument(
+        "--public", action="store_true", help="make the repository public, or publish to one that is (default: private)"
+    )
     parser.add_argument("--revision", default="main", help="branch to commit to (default: %(default)s)")
-    parser.add_argument("--tag", help="tag the commit with this name")
+    parser.add_argument("--tag", help="tag the commit with this name; one that names another commit is refused")
     parser.add_argument("--dry-run", action="store_true", help="list what would go, and send nothing")
     parser.add_argument("--force", action="store_true", help="write into a repository that holds other content")
     parser.add_argument(
@@ -126,23 +140,27 @@ def publish(options: argparse.Namespace, console: Console) -> None:
         return
     api = HfApi()
     api.create_repo(options.repo_id, repo_type="dataset", private=not options.public, exist_ok=True)
-    there = remote_files(api, options.repo_id, options.revision)
-    new = [file for file in files if there.get(file.path) not in (file.sha256, file.blob_id)]
-    stale = sorted(set(there) - {file.path for file in files} - {".gitattributes"})
-    foreign = stale + [file.path for file in new if file.path in there]
+    if not options.public and not api.repo_info(options.repo_id, repo_type="dataset").private:
+        raise UsageError(f"{options.repo_id} is public; add --public to publish there, or choose another --repo-id")
+    there = look(api, options.repo_id, options.revision)
+    new = [file for file in files if file.path not in there.files or not file.is_at(there.files[file.path])]
+    stale = sorted(set(there.files) - {file.path for file in files} - {".gitattributes"})
+    foreign = [] if there.fresh else stale + [file.path for file in new if file.path in there.files]
     if foreign and not options.force:
+        more = f" and {len(foreign) - 1} more files" if len(foreign) > 1 else ""
         raise UsageError(
-            f"{options.repo_id} holds other content ({foreign[0]} and {len(foreign) - 1} more files); "
-            "choose another --repo-id, or replace it with --force"
+            f"{options.repo_id} holds other content ({foreign[0]}{more}); choose another --repo-id, or replace it with --force"
         )
+    check_tag(api, options, there.head if not new and not stale else None)
     if not new and not stale:
         print(f"{options.repo_id} holds this very data set already: nothing to send.")
     else:
-        commit(api, options, new, stale, console)
+        commit(api, options, there.head, new, stale, console)
     if options.tag:
         api.create_tag(options.repo_id, tag=options.tag, revision=options.revision, repo_type="dataset", exist_ok=True)
-    print(f"{api.endpoint}/datasets/{options.repo_id}" + (f"/tree/{options.tag}" if options.tag else ""))
-    print(f'load_dataset("{options.repo_id}")')
+    shown = options.tag or (options.revision if options.revision != "main" else None)
+    print(f"{api.endpoint}/datasets/{options.repo_id}" + (f"/tree/{shown}" if shown else ""))
+    print(f'load_dataset("{options.repo_id}"' + (f', revision="{shown}")' if shown else ")"))
 
 
 def collect(options: argparse.Namespace) -> list[File]:
@@ -151,25 +169,33 @@ def collect(options: argparse.Namespace) -> list[File]:
         validate_repo_id(options.repo_id)
     except HFValidationError as error:
         raise UsageError(f"--repo-id: {' '.join(str(error).split())}") from error
+    if "/" not in options.repo_id:
+        raise UsageError(
+            f"--repo-id {options.repo_id}: expected ORG/NAME, with your own name or an organisation's before it"
+        )
     folder: Path = options.output
     made = manifests.read_output(folder)
     check_rows(made, options)
-    for file in made["files"]:
-        path = folder / file["path"]
-        if not path.is_file():
-            raise UsageError(
-                f"{path} is missing; run the same pipeline.run command again, it restores it without a call"
-            )
-        if file_sha256(path) != file["sha256"]:
-            raise UsageError(
-                f"{path} is not the file that manifest.json describes; run the same pipeline.run command again"
-            )
-    card = (folder / "README.md").read_text("utf-8").replace(PLACEHOLDER, options.repo_id)
+    try:
+        for file in made["files"]:
+            check_shard(folder, file)
+        card = (folder / "README.md").read_text("utf-8").replace(PLACEHOLDER, options.repo_id)
+    except OSError as error:
+        raise UsageError(f"can't read {error.filename}: {error.strerror}; {RESTORE}") from error
     files = [File("README.md", card.encode()), File("manifest.json", folder / "manifest.json")]
     files += [File(file["path"], folder / file["path"]) for file in made["files"]]
     if (folder / "report" / "index.html").is_file():
         files.append(File("report/index.html", folder / "report" / "index.html"))
     return files
+
+
+def check_shard(folder: Path, file: Mapping[str, Any]) -> None:
+    """Refuse a shard that is not the one of the manifest, by its checksum and its rows."""
+    path = folder / file["path"]
+    if file_sha256(path) != file["sha256"]:
+        raise UsageError(f"{path} is not the file that manifest.json describes; {RESTORE}")
+    for _ in read_shard(folder, file, []):
+        break  # its rows are counted before the first batch
 
 
 def check_rows(made: Mapping[str, Any], options: argparse.Namespace) -> None:
@@ -185,24 +211,31 @@ def check_rows(made: Mapping[str, Any], options: argparse.Namespace) -> None:
         raise UsageError("there is no accepted row to publish")
 
 
-def remote_files(api: HfApi, repo_id: str, revision: str) -> dict[str, str]:
-    """path -> sha256 of a large file, git's id of a small one, for every file of a revision; empty where it is new."""
+def look(api: HfApi, repo_id: str, revision: str) -> There:
+    """What a branch holds; one that is not there is made, from the main branch as the Hub does."""
+    fresh = False
     try:
-        tree = list(api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type="dataset"))
+        info = api.repo_info(repo_id, revision=revision, repo_type="dataset")
     except RevisionNotFoundError:
         api.create_branch(repo_id, branch=revision, repo_type="dataset")
-        return {}
-    found = {}
-    for entry in tree:
-        if isinstance(entry, RepoFile):
-            found[entry.path] = entry.lfs.sha256 if entry.lfs else entry.blob_id
-    return found
+        info, fresh = api.repo_info(repo_id, revision=revision, repo_type="dataset"), True
+    tree = api.list_repo_tree(repo_id, recursive=True, revision=info.sha, repo_type="dataset")
+    return There(str(info.sha), {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}, fresh)
+
+
+def check_tag(api: HfApi, options: argparse.Namespace, head: str | None) -> None:
+    """Refuse a tag that names something else. head: the commit that it would name, None for one that is not made yet."""
+    if not options.tag:
+        return
+    tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(options.repo_id, repo_type="dataset").tags}
+    if options.tag in tags and tags[options.tag] != head:
+        raise UsageError(f"--tag {options.tag} names another commit of {options.repo_id} already; choose another tag")
 
 
 def commit(
-    api: HfApi, options: argparse.Namespace, new: Sequence[File], stale: Sequence[str], console: Console
+    api: HfApi, options: argparse.Namespace, head: str, new: Sequence[File], stale: Sequence[str], console: Console
 ) -> None:
-    """Send large files one by one, so that a cut loses one at most, then commit everything at once."""
+    """Send large files one by one, so that a cut loses one at most, then commit everything at once, upon `head` alone."""
     additions = [CommitOperationAdd(file.path, file.content) for file in new]
     disable_progress_bars()  # a bar a file; ours counts files
     with console.status("sending") as status:
@@ -219,6 +252,7 @@ def commit(
             commit_message=f"Publish {len(new)} files",
             repo_type="dataset",
             revision=options.revision,
+            parent_commit=head,
         )
 
 
@@ -231,6 +265,8 @@ def told(error: Exception, repo_id: str) -> str:
         return f"this token may not write to {repo_id} (403): it needs write access there"
     if isinstance(error, RepositoryNotFoundError):
         return f"the Hub knows no {repo_id}, or this token may not see it"
+    if status in (409, 412):
+        return f"{repo_id} changed while this was being sent ({status}); look at it, then run the same command again"
     if isinstance(error, HfHubHTTPError):
         return f"the Hub refused ({status}): {' '.join((error.server_message or str(error)).split())[:200]}"
     cause = " ".join(str(error.__cause__ or error).split())[:200] or type(error).__name__

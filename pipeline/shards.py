@@ -25,7 +25,8 @@ ROW_GROUP = 1000
 REJECTED_ROWS = 50_000
 """Rejected rows a file."""
 
-_RESTORE = "run the same pipeline.run command again, it restores it without a call"
+RESTORE = "run the same pipeline.run command again, it restores it without a call"
+"""What to do about a file that is not what the manifest says."""
 
 Gone = Mapping[str, tuple[str, str]]
 """id -> (reason, detail) of accepted rows that the data set as a whole rejects."""
@@ -126,9 +127,9 @@ def read_shard(
                 raise UsageError(f"{path} has {rows} rows, the manifest says {file['rows']}")
             yield from parquet.iter_batches(ROW_GROUP, columns=[*columns, *more])
     except FileNotFoundError:
-        raise UsageError(f"{path} is missing; {_RESTORE}") from None
+        raise UsageError(f"{path} is missing; {RESTORE}") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read ({' '.join(str(error).split())[:200]}); {_RESTORE}") from error
+        raise UsageError(f"{path} can't be read ({' '.join(str(error).split())[:200]}); {RESTORE}") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -19,27 +19,57 @@ from aiohttp import web
 from tests.fakes.loopback import on_loopback
 
 TOKEN = "hf_local0123456789"
-LARGE = (".parquet", ".html")
+READ_TOKEN = "hf_readonly0123456789"
+ATTRIBUTES = b"*.parquet filter=lfs diff=lfs merge=lfs -text\n"
+LARGEST_REGULAR = 10_000_000
+
+Tree = dict[str, tuple[bytes, bool]]
+"""path -> (bytes, whether it lies in large file storage)"""
 
 
 @dataclass
 class Repo:
-    """A repository: branches and tags to trees, path -> (bytes, whether it lies in large file storage)."""
+    """A repository: commits by their names, branches and tags to commits. It begins with the commit that the Hub makes."""
 
     private: bool
-    trees: dict[str, dict[str, tuple[bytes, bool]]] = field(default_factory=lambda: {"main": {}})
-    commits: int = 0
+    history: dict[str, Tree] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.add("main", {".gitattributes": (ATTRIBUTES, False)})
+
+    def add(self, branch: str, tree: Tree) -> str:
+        name = hashlib.sha1(f"{branch} {len(self.history)}".encode()).hexdigest()
+        self.history[name], self.branches[branch] = tree, name
+        return name
+
+    @property
+    def commits(self) -> int:
+        """The commits of users."""
+        return len(self.history) - 1
+
+    @property
+    def trees(self) -> dict[str, Tree]:
+        return {ref: self.history[name] for ref, name in (self.branches | self.tags).items()}
+
+    def named(self, revision: str) -> str | None:
+        return revision if revision in self.history else (self.branches | self.tags).get(revision)
 
 
 @dataclass
 class Hub:
-    """The server's state. `cut_after`: connections break after so many large objects have arrived."""
+    """The server's state.
+
+    cut_after: connections break after so many large objects have arrived; cut_commit: when the next commit has been made.
+    """
 
     repos: dict[str, Repo] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     uploads: Counter[str] = field(default_factory=Counter)
     unknown: list[str] = field(default_factory=list)
     cut_after: int | None = None
+    cut_commit: bool = False
     url: str = ""
 
     def app(self) -> web.Application:
@@ -54,6 +84,7 @@ class Hub:
         app.router.add_post(f"/api/datasets{repo}/paths-info/{{rev}}", self.paths_info)
         app.router.add_post(f"/api/datasets{repo}/preupload/{{rev}}", self.preupload)
         app.router.add_post(f"/api/datasets{repo}/commit/{{rev}}", self.commit)
+        app.router.add_get(f"/api/datasets{repo}/refs", self.refs)
         app.router.add_post(f"/api/datasets{repo}/tag/{{rev}}", self.tag)
         app.router.add_post(f"/api/datasets{repo}/branch/{{rev}}", self.branch)
         app.router.add_post("/datasets/{org}/{name}.git/info/lfs/objects/batch", self.batch)
@@ -71,8 +102,10 @@ class Hub:
             and "paths-info" not in request.path
         )
         given = request.headers.get("Authorization")
-        if (given is not None or writes) and given != f"Bearer {TOKEN}":
+        if (given is not None or writes) and given not in (f"Bearer {TOKEN}", f"Bearer {READ_TOKEN}"):
             return web.json_response({"error": "Invalid user token."}, status=401)
+        if writes and given == f"Bearer {READ_TOKEN}":
+            return web.json_response({"error": "You don't have the rights to write here."}, status=403)
         name = request.match_info.get("name")
         if name and not request.path.startswith("/api/repos"):
             repo = self.repos.get(self.id_of(request))
@@ -86,14 +119,13 @@ class Hub:
     def id_of(request: web.Request) -> str:
         return f"{request.match_info['org']}/{request.match_info['name']}"
 
-    def tree_of(self, request: web.Request) -> dict[str, tuple[bytes, bool]] | None:
+    def tree_of(self, request: web.Request) -> Tree | None:
         repo = self.repos[self.id_of(request)]
-        revision = request.match_info.get("rev", "main")
-        return repo.trees.get("main" if revision == self.head(repo) else revision)
+        name = repo.named(request.match_info.get("rev", "main"))
+        return None if name is None else repo.history[name]
 
-    @staticmethod
-    def head(repo: Repo) -> str:
-        return hashlib.sha1(str(repo.commits).encode()).hexdigest()
+    def head(self, request: web.Request) -> str | None:
+        return self.repos[self.id_of(request)].named(request.match_info.get("rev", "main"))
 
     async def create(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -128,7 +160,7 @@ class Hub:
         return web.json_response(
             {
                 "id": self.id_of(request),
-                "sha": self.head(repo),
+                "sha": self.head(request),
                 "private": repo.private,
                 "siblings": siblings,
                 "tags": [],
@@ -193,7 +225,11 @@ class Hub:
         files = (await request.json())["files"]
         assert all({"path", "sample", "size"} <= set(file) for file in files)
         modes = [
-            {"path": f["path"], "uploadMode": "lfs" if f["path"].endswith(LARGE) else "regular", "shouldIgnore": False}
+            {
+                "path": f["path"],
+                "uploadMode": "lfs" if f["path"].endswith(".parquet") or f["size"] > LARGEST_REGULAR else "regular",
+                "shouldIgnore": False,
+            }
             for f in files
         ]
         return web.json_response({"files": modes})
@@ -231,29 +267,42 @@ class Hub:
 
     async def commit(self, request: web.Request) -> web.Response:
         repo, revision = self.repos[self.id_of(request)], request.match_info["rev"]
-        if revision not in repo.trees:
+        if revision not in repo.branches:
             return self.no_revision()
         lines = [json.loads(line) for line in (await request.text()).split("\n") if line]
         if lines[0]["key"] != "header" or not lines[0]["value"]["summary"]:
             return web.json_response({"error": "a commit begins with a header"}, status=400)
+        if lines[0]["value"].get("parentCommit") not in (None, repo.branches[revision]):
+            return web.json_response(
+                {"error": "A commit has happened since. Please refresh and try again."}, status=412
+            )
         tree = dict(repo.trees[revision])
         for line in lines[1:]:
             value = line["value"]
             if line["key"] == "file":
-                assert value["encoding"] == "base64"
-                tree[value["path"]] = (base64.b64decode(value["content"]), False)
+                content = base64.b64decode(value["content"], validate=True)
+                if (
+                    value["encoding"] != "base64"
+                    or len(content) > LARGEST_REGULAR
+                    or value["path"].endswith(".parquet")
+                ):
+                    return web.json_response({"error": f"{value['path']}: upload it to large file storage"}, status=400)
+                tree[value["path"]] = (content, False)
             elif line["key"] == "lfsFile":
-                content = self.objects.get(value["oid"])
-                if content is None or len(content) != value["size"]:
+                large = self.objects.get(value["oid"])
+                if large is None or len(large) != value["size"]:
                     return web.json_response({"error": f"{value['path']}: its object was never uploaded"}, status=400)
-                tree[value["path"]] = (content, True)
+                tree[value["path"]] = (large, True)
             elif line["key"] == "deletedFile":
-                del tree[value["path"]]
+                if tree.pop(value["path"], None) is None:
+                    return web.json_response({"error": f"{value['path']}: there is no such file"}, status=400)
             else:
                 return web.json_response({"error": f"unknown operation {line['key']}"}, status=400)
-        repo.trees[revision] = tree
-        repo.commits += 1
-        head = self.head(repo)
+        head = repo.add(revision, tree)
+        if self.cut_commit:
+            self.cut_commit = False
+            assert request.transport is not None
+            request.transport.abort()
         return web.json_response(
             {
                 "commitUrl": f"{self.url}/datasets/{self.id_of(request)}/commit/{head}",
@@ -262,15 +311,30 @@ class Hub:
             }
         )
 
+    async def refs(self, request: web.Request) -> web.Response:
+        repo = self.repos[self.id_of(request)]
+
+        def listed(kind: str, names: dict[str, str]) -> list[dict[str, str]]:
+            return [{"name": n, "ref": f"refs/{kind}/{n}", "targetCommit": name} for n, name in names.items()]
+
+        found = {"branches": listed("heads", repo.branches), "tags": listed("tags", repo.tags), "converts": []}
+        return web.json_response(found)
+
     async def tag(self, request: web.Request) -> web.Response:
         repo, name = self.repos[self.id_of(request)], (await request.json())["tag"]
-        if name in repo.trees:
+        if name in repo.tags:
             return web.json_response({"error": "Tag reference exists already"}, status=409)
-        repo.trees[name] = repo.trees[request.match_info["rev"]]
+        target = self.head(request)
+        if target is None:
+            return self.no_revision()
+        repo.tags[name] = target
         return web.json_response({})
 
     async def branch(self, request: web.Request) -> web.Response:
-        self.repos[self.id_of(request)].trees[request.match_info["rev"]] = {}
+        repo, name = self.repos[self.id_of(request)], request.match_info["rev"]
+        if name in repo.branches:
+            return web.json_response({"error": "Reference already exists"}, status=409)
+        repo.branches[name] = repo.branches[(await request.json()).get("startingPoint", "main")]
         return web.json_response({})
 
     async def resolve(self, request: web.Request) -> web.Response:
@@ -287,7 +351,7 @@ class Hub:
             else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
         )
         headers = {
-            "X-Repo-Commit": self.head(self.repos[self.id_of(request)]),
+            "X-Repo-Commit": str(self.head(request)),
             "ETag": f'"{digest}"',
             "Accept-Ranges": "bytes",
         }
