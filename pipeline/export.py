@@ -1,7 +1,7 @@
 """`python -m pipeline.export OUTPUT --format F --to DIR`: shards in the layouts that trainers read without a line of code.
 
-Rows are read and written in batches, split by split, so memory does not grow with the data set. Each file is written aside and
-renamed.
+Rows are read and written in batches, split by split, so memory does not grow with the data set, but for the passages' ids in a
+corpus (beir, mteb). The folder is written aside and renamed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import IO, Any
 import jsonlines
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from pipeline import manifest as manifests
 from pipeline.errors import UsageError
@@ -45,8 +46,8 @@ formats:
   sentence-transformers  parquet: anchor, positive, negative_1, negative_2
   flagembedding          JSONL: query, pos, neg, prompt (the instruction)
   beir                   corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv; a query is query and instruction
-  mteb                   the same, with FollowIR's query pairs QID-og (I+) and QID-changed (I-), and qrels_diff/SPLIT.jsonl: the
-                         documents whose relevance the altered instruction removed, so that mteb computes p-MRR
+  mteb                   FollowIR's layout: query pairs QID-og (I+) and QID-changed (I-), instructions apart, and
+                         qrel_diff.jsonl, the documents whose relevance the altered instruction removed: mteb computes p-MRR
 
 Training rows are three a tuple: (I+, Q+) with P+, (I-, Q+) with P-1, (I+, Q-) with P-2, each with the other two as negatives.
 --no-instructions leaves only (Q+, P+), with the negatives of Q+ alone: the plain retrieval set for an ablation.
@@ -118,7 +119,7 @@ class Target:
         jsonlines.Writer(self.file(name), dumps=_dumps).write(value)
 
     def first(self, text: str) -> bool:
-        """Whether a passage's id comes for the first time: 8 bytes a passage are remembered."""
+        """Whether an id comes for the first time: some 70 bytes an id are remembered."""
         key = hashlib.sha256(text.encode()).digest()[:8]
         new = key not in self.seen
         self.seen.add(key)
@@ -198,27 +199,44 @@ def write_beir(rows: Iterator[Row], split: str, target: Target, instructions: bo
     for row in rows:
         for pair in pairs(row, instructions):
             _corpus(target, [pair.positive, *pair.negatives])
-            target.json("queries.jsonl", {"_id": pair.id, "text": pair.text})
-            qrels.write(f"{_field(pair.id)}\t{_field(pair.positive[0])}\t1\n")
+            name = pair.id if instructions else row["query_id"]  # one query can have several passages
+            if target.first(f"query {name}"):
+                target.json("queries.jsonl", {"_id": name, "text": pair.text})
+            qrels.write(f"{_field(name)}\t{_field(pair.positive[0])}\t1\n")
 
 
 def write_mteb(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
     """FollowIR's layout: each query under its instruction (-og) and under the altered one (-changed)."""
     if not instructions:
         raise UsageError("--format mteb is about instructions; take beir with --no-instructions")
-    target.file("corpus.jsonl")
-    target.file("queries.jsonl")
-    qrels, changed = target.file(f"qrels/{split}.tsv"), f"qrels_diff/{split}.jsonl"
-    target.file(changed)
-    qrels.write("query-id\tcorpus-id\tscore\n")
+    qrels = f"qrels/{split}.jsonl"
+    for name in (*MTEB_PARTS.values(), qrels):
+        target.file(name)
     for row in rows:
         original, altered, _ = pairs(row, instructions=True)
         _corpus(target, [original.positive, *original.negatives])
         for name, pair in ((f"{row['id']}-og", original), (f"{row['id']}-changed", altered)):
-            target.json("queries.jsonl", {"_id": name, "text": pair.query, "instruction": pair.instruction})
-            qrels.write(f"{_field(name)}\t{_field(pair.positive[0])}\t1\n")
-        target.json(changed, {"query-id": row["id"], "corpus-ids": [original.positive[0]]})
+            target.json(MTEB_PARTS["queries"], {"_id": name, "text": pair.query})
+            target.json(MTEB_PARTS["instruction"], {"query-id": name, "instruction": pair.instruction})
+            target.json(qrels, {"query-id": name, "corpus-id": pair.positive[0], "score": 1})
+        target.json(MTEB_PARTS["qrel_diff"], {"query-id": row["id"], "corpus-ids": [original.positive[0]]})
 
+
+def write_mteb_card(target: Target, splits: Sequence[str]) -> None:
+    """The header by which mteb and `datasets` find the parts of FollowIR's layout, under its own names."""
+    configs: list[dict[str, Any]] = [
+        {"config_name": name, "data_files": [{"split": name, "path": path}]} for name, path in MTEB_PARTS.items()
+    ]
+    qrels = [{"split": split, "path": f"qrels/{split}.jsonl"} for split in splits]
+    configs.append({"config_name": "default", "data_files": qrels})
+    target.file("README.md").write(f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\n{MTEB_CARD}")
+
+
+MTEB_PARTS = {name: f"{name}.jsonl" for name in ("corpus", "queries", "instruction", "qrel_diff")}
+MTEB_CARD = """
+FollowIR's layout (arXiv 2403.15246). A class of mteb's FollowIR tasks, such as `Core17InstructionRetrieval`, whose metadata names
+this folder as its data set's path, loads it and computes p-MRR.
+"""
 
 FORMATS: dict[str, Callable[[Iterator[Row], str, Target, bool], None]] = {
     "inf-ir": write_inf_ir,
@@ -245,6 +263,8 @@ def export(output: Path, format_: str, to: Path, splits: Sequence[str], instruct
                 raise UsageError(
                     f"{output} holds {counts[split]} rows of {split}, its manifest says {made['splits'][split]}"
                 )
+        if format_ == "mteb":
+            write_mteb_card(target, splits)
         target.done()
     except BaseException:
         target.abandon()
@@ -254,7 +274,7 @@ def export(output: Path, format_: str, to: Path, splits: Sequence[str], instruct
 
 def _rows(output: Path, files: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for file in files:
-        for batch in read_shard(output, file, ["id", "document_id", *TEXT_COLUMNS]):
+        for batch in read_shard(output, file, ["id", "query_id", "document_id", *TEXT_COLUMNS]):
             yield from batch.to_pylist()
 
 

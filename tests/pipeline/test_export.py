@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonlines
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from pipeline.export import FORMATS, main
+from pipeline.export import FORMATS, docid, main
 from pipeline.records import TEXT_COLUMNS
 
 
@@ -21,6 +22,15 @@ def output(sample, tmp_path: Path) -> Path:
 
 def rows_of(folder: Path, split: str) -> list[dict]:
     return [row for file in sorted((folder / "data").glob(f"{split}-*")) for row in pq.read_table(file).to_pylist()]
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """Every string inside, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(inner)
 
 
 def exported(output: Path, to: Path, *more: str) -> Path:
@@ -68,7 +78,7 @@ def test_tevatron_reads_its_rows_with_the_instruction_negative_first(sample, tmp
 
 
 def test_sentence_transformers_collates_the_columns_in_their_order(sample, tmp_path: Path) -> None:
-    from sentence_transformers.data_collator import SentenceTransformerDataCollator
+    from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
     to = exported(sample.folder, tmp_path / "x", "--format", "sentence-transformers", "--split", "test")
     loaded = load_dataset("parquet", data_files=str(to / "test.parquet"), cache_dir=str(tmp_path / "c"))["train"]
@@ -122,31 +132,52 @@ def test_beir_is_opened_by_its_own_loader(sample, tmp_path: Path) -> None:
         assert corpus[row["document_id"]]["text"] == row["document"]
 
 
-def test_mteb_computes_p_mrr_from_the_query_pairs(sample, tmp_path: Path) -> None:
-    from mteb._evaluators import retrieval_metrics as metrics
+def test_mteb_loads_the_folder_as_a_followir_task_and_computes_p_mrr(
+    sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mteb.tasks import Core17InstructionRetrieval
 
     to = exported(sample.folder, tmp_path / "x", "--format", "mteb", "--split", "test")
-    with jsonlines.open(to / "qrels_diff" / "test.jsonl") as reader:
-        changed = {item["query-id"]: item["corpus-ids"] for item in reader}
-    with jsonlines.open(to / "queries.jsonl") as reader:
-        queries = {item["_id"]: item for item in reader}
-    obeys: dict[str, dict[str, float]] = {}
-    new: dict[str, dict[str, float]] = {}
-    for name, documents in changed.items():
-        assert {f"{name}-og", f"{name}-changed"} <= set(queries)
-        obeys[f"{name}-og"] = {documents[0]: 2.0, "other": 1.0}
-        new[f"{name}-changed"] = {documents[0]: 1.0, "other": 2.0}
-    score = metrics.calculate_pmrr(obeys, new, changed)
-    assert score == pytest.approx(0.5)
 
+    class Ours(Core17InstructionRetrieval):
+        metadata = Core17InstructionRetrieval.metadata.model_copy(
+            update={"dataset": {"path": str(to), "revision": "local"}}
+        )
 
-def test_without_instructions_only_the_query_and_its_own_negative_are_left(sample, tmp_path: Path) -> None:
-    to = exported(sample.folder, tmp_path / "x", "--format", "tevatron", "--split", "test", "--no-instructions")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "c"))
+    task = Ours()
+    task.load_data()
+    data = task.dataset["default"]["test"]
     rows = rows_of(sample.folder, "test")
-    with jsonlines.open(to / "test.jsonl") as reader:
-        for item, row in zip(reader, rows, strict=True):
-            assert item["query"] == row["query_positive"]
-            assert [p["text"] for p in item["negative_passages"]] == [row["hard_negative_document_2"]]
+    queries = {query["id"]: query for query in data["queries"]}
+    assert len(queries) == 2 * len(rows)
+    results: dict[str, dict[str, float]] = {}
+    for row in rows:
+        p, p1 = row["document_id"], docid(row, "hard_negative_document_1")
+        og, changed = queries[f"{row['id']}-og"], queries[f"{row['id']}-changed"]
+        assert (og["text"], og["instruction"]) == (row["query_positive"], row["instruction_positive"])
+        assert changed["instruction"] == row["instruction_negative"]
+        assert data["relevant_docs"][og["id"]] == {p: 1}
+        assert data["relevant_docs"][changed["id"]] == {p1: 1}
+        results |= {og["id"]: {p: 2.0, p1: 1.0}, changed["id"]: {p: 1.0, p1: 2.0}}
+    scores = task.task_specific_scores({}, data["relevant_docs"], results, "test", "default")
+    assert scores["p-MRR"] == pytest.approx(0.5)
+    assert scores["og"]["ndcg_at_5"] == scores["changed"]["ndcg_at_5"] == 1.0
+
+
+@pytest.mark.parametrize("format_", [name for name in FORMATS if name != "mteb"])
+def test_without_instructions_none_of_their_words_is_left_and_the_other_instructions_passage_is_no_negative(
+    sample, tmp_path: Path, format_: str
+) -> None:
+    to = exported(sample.folder, tmp_path / "x", "--format", format_, "--split", "test", "--no-instructions")
+    if format_ == "sentence-transformers":
+        written = json.dumps(pq.read_table(to / "test.parquet").to_pylist(), ensure_ascii=False)
+    else:
+        written = "\n".join(file.read_text("utf-8") for file in sorted(to.rglob("*.jsonl")))
+    for row in rows_of(sample.folder, "test"):
+        for name in TEXT_COLUMNS:
+            held = json.dumps(row[name], ensure_ascii=False)[1:-1] in written
+            assert held == (name in ("query_positive", "document", "hard_negative_document_2")), name
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -160,15 +191,20 @@ def test_bytes_are_the_same_every_time(sample, tmp_path: Path, format_: str) -> 
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_hostile_texts_survive(output: Path, tmp_path: Path, format_: str) -> None:
-    hostile = 'tab\there "quoted" <script> \u2028 \u202e new\nline \x85 \\ end ' + "long " * 4000
+    hostile = (
+        'tab\there "quoted" <script> \u2028 \u202e {{ x }} {% y %} \x00\x1b new\nline \x85 \\ end ' + "long " * 4000
+    )
     for file in (output / "data").glob("*.parquet"):
         rows = [row | {name: hostile + row[name] for name in TEXT_COLUMNS} for row in pq.read_table(file).to_pylist()]
         pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
     to = exported(output, tmp_path / "x", "--format", format_)
+    read: list[dict] = []
     for file in to.rglob("*.jsonl"):
         lines = file.read_text("utf-8").split("\n")
         assert len(file.read_text("utf-8").splitlines()) == len(lines) - 1, "no text breaks a line for any reader"
-        assert all(json.loads(line) for line in lines if line)
+        read += [json.loads(line) for line in lines if line]
+    read += [row for file in to.rglob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    assert any(hostile in text for row in read for text in texts_of(row)), "what is read is what was written"
     for file in to.rglob("*.tsv"):
         assert all(line.count("\t") == 2 for line in file.read_text("utf-8").split("\n") if line)
 
@@ -186,7 +222,10 @@ def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
     shard.write_bytes(shard.read_bytes()[:80])
     assert main([str(output), "--to", str(tmp_path / "c"), "--format", "beir"]) == 2
     lines = capfd.readouterr().err.strip().split("\n")
-    assert len(lines) == 4
+    (output / "manifest.json").write_text("{}")
+    assert main([str(output), "--to", str(tmp_path / "c"), "--format", "beir"]) == 2
+    lines += capfd.readouterr().err.strip().split("\n")
+    assert len(lines) == 5
     assert all(line.startswith("error: ") for line in lines)
     assert not [p for p in tmp_path.iterdir() if p.name.strip(".").startswith(("a", "b", "c"))]
     with pytest.raises(SystemExit) as stop:
