@@ -1,7 +1,7 @@
-"""`python benchmarks/report.py`: what the report of a big data set costs: seconds, peak memory, size of the page.
+"""`python benchmarks/report.py`: what the report and the exports of a big data set cost: seconds, peak memory, size of what they write.
 
-The rows are synthetic, in MS MARCO's lengths, with a manifest that adds up, in a temporary folder that is removed. The report is made
-by `python -m pipeline.report` in a process of its own.
+The rows are synthetic, in MS MARCO's lengths, with a manifest that adds up, in a temporary folder that is removed. Each command runs
+in a process of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pipeline import manifest as manifests  # noqa: E402
 from pipeline.accounts import Accounts  # noqa: E402
 from pipeline.chat.money import Prices  # noqa: E402
 from pipeline.dimensions import Dimensions  # noqa: E402
+from pipeline.export import FORMATS  # noqa: E402
 from pipeline.judging import DECIDING  # noqa: E402
 from pipeline.recipe import Recipe  # noqa: E402
 from pipeline.records import TEXT_COLUMNS, Tuple  # noqa: E402
@@ -106,32 +107,38 @@ def make_row(
     return row
 
 
-def measure(accepted: int, rejected: int) -> dict[str, float]:
-    """Seconds of wall and CPU, MB at the peak, kB of the page."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_rows(Path(folder), accepted, rejected)
-        began = time.perf_counter()
-        child = subprocess.Popen([sys.executable, "-m", "pipeline.report", folder], cwd=ROOT, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        wall = time.perf_counter() - began
-        if status != 0:
-            sys.exit(f"the report failed with status {os.waitstatus_to_exitcode(status)}")
-        size = (Path(folder) / "report" / "index.html").stat().st_size
-    cpu = usage.ru_utime + usage.ru_stime
-    return {"wall": wall, "cpu": cpu, "mb": usage.ru_maxrss / 1024, "kb": size / 1000}
+def measure(*command: str) -> tuple[float, float, float]:
+    """Seconds of wall and CPU, and MB at the peak, of one of our commands."""
+    began = time.perf_counter()
+    child = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - began
+    if status != 0:
+        sys.exit(f"{' '.join(command)} failed with status {os.waitstatus_to_exitcode(status)}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 50_000, 200_000], help="accepted rows")
+    parser.add_argument("--formats", nargs="*", default=["tevatron", "mteb"], choices=FORMATS, help="to export to")
     options = parser.parse_args()
-    table = Table(title="python -m pipeline.report")
-    for column in ("accepted", "rejected", "wall s", "CPU s", "peak MB", "page kB"):
-        table.add_column(column, justify="right")
+    table = Table(title="a tenth as many rejected rows beside the accepted ones")
+    for column in ("accepted", "command", "wall s", "CPU s", "peak MB", "written MB"):
+        table.add_column(column, justify="left" if column == "command" else "right")
     for accepted in options.rows:
-        got = measure(accepted, accepted // 10)
-        figures = (f"{got['wall']:.1f}", f"{got['cpu']:.1f}", f"{got['mb']:.0f}", f"{got['kb']:.0f}")
-        table.add_row(f"{accepted:,}", f"{accepted // 10:,}", *figures)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "infir"
+            write_rows(folder, accepted, accepted // 10)
+            commands = {"report": (folder / "report", "pipeline.report", str(folder))}
+            for name in options.formats:
+                to = Path(scratch) / name
+                arguments = ("pipeline.export", str(folder), "--format", name, "--to", str(to))
+                commands[f"export to {name}"] = (to, *arguments)
+            for what, (to, *command) in commands.items():
+                figures = [f"{x:.1f}" for x in measure(*command)]
+                size = sum(file.stat().st_size for file in to.rglob("*") if file.is_file()) / 1e6
+                table.add_row(f"{accepted:,}", what, *figures, f"{size:.1f}")
     Console().print(table)
 
 

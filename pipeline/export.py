@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline import manifest as manifests
+from pipeline.commandline import Parser
 from pipeline.errors import UsageError
 from pipeline.records import (
     CONTEXTS,
@@ -314,7 +315,7 @@ def _dumps(value: Any) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipeline.export",
         description="Write the accepted rows of an output folder in the layout that a trainer or a benchmark reads.",
         epilog=EPILOG + "\nexit status: 0, or 2 with one line on what could not be used",

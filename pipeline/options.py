@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
+from pipeline.commandline import Parser
 from pipeline.records import OFFLINE
 
 EPILOG = """\
@@ -80,27 +82,23 @@ class Options:
         return OFFLINE not in (self.generator, self.judge) or self.generator != self.judge
 
 
-class _Parser(argparse.ArgumentParser):
-    """One clear line on stderr instead of the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}. See --help.", file=sys.stderr)
-        sys.exit(2)
-
-
 def parse(argv: list[str]) -> Options:
     """Read the command line. Unusable arguments end the process with status 2 and one line."""
     parser = build_parser()
     known, rest = parser.parse_known_args(argv)
-    beam_parser = _Parser(add_help=False, allow_abbrev=False)
+    beam_parser = Parser(add_help=False, allow_abbrev=False)
     for options in _beam_option_classes():
         options._add_argparse_args(beam_parser)
     _, unknown = beam_parser.parse_known_args(rest)
     if unknown:
-        parser.error(f"unknown argument {unknown[0]!r}")
+        known_flags = [*parser._option_string_actions, *beam_parser._option_string_actions]
+        near = get_close_matches(unknown[0].split("=")[0], known_flags, n=1)
+        parser.error(f"unknown argument {unknown[0]!r}" + (f" (did you mean {near[0]}?)" if near else ""))
     values: dict[str, Any] = vars(known)
     if values["relevant"] <= values["irrelevant"]:
         parser.error(f"--relevant {values['relevant']} must be greater than --irrelevant {values['irrelevant']}")
+    if values["base_url"] and not urlsplit(values["base_url"]).netloc:
+        parser.error(f"--base-url {values['base_url']}: expected an address such as http://127.0.0.1:8000/v1")
     if values["mode"] == "batch" and values["generator"] == values["judge"] == OFFLINE:
         parser.error("--mode batch needs a --generator or --judge at an endpoint")
     if "dask" in values["runner"].lower():
@@ -121,7 +119,7 @@ def _processes(beam: PipelineOptions) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of our flags."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m pipeline.run",
         description="Curate an instruction-following retrieval data set from judged query-passage pairs: read, clean and "
         "sample; write instructions and hard negatives with a language model; check and judge every tuple; write shards "

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from pipeline import manifest as manifests
 from pipeline.card import made_offline
+from pipeline.commandline import Parser
 from pipeline.errors import UsageError
 from pipeline.shards import RESTORE, file_sha256, read_shard
 
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipeline.publish",
         description="Publish an output folder as a data set on the Hugging Face Hub: shards, rejected rows, card, manifest and "
         "report, in one commit; private unless you say otherwise.",

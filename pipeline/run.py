@@ -70,12 +70,13 @@ def run(options: Options, output: Output, console: Console) -> int:
     """Read, curate in waves, write. Returns the exit status."""
     began = time.monotonic()
     make_runner(options.runner, options.beam)  # an unknown one is told before anything is read
+    prices = Prices.load(options.price)
     recipe = make_recipe(options)
     selection = read(options, console)
     read_in = time.monotonic() - began
     seeds = assign_splits(selection.seeds)
     if options.estimate:
-        return show_estimate(seeds, recipe, options, output)
+        return show_estimate(seeds, recipe, prices, options, output)
     source = f"{selection.report.name}/{options.source_split}"
     settings = {"recipe": recipe.fingerprint, "code": code_hash(), "source": source}
     waves = plan_waves(seeds, options.wave_size, settings, output.waves)
@@ -101,7 +102,7 @@ def run(options: Options, output: Output, console: Console) -> int:
     made = manifests.build(
         accounts=accounts,
         recipe=recipe,
-        prices=Prices.load(options.price),
+        prices=prices,
         source=selection.report.as_manifest(),
         files=files,
         calls=work.calls,
@@ -166,14 +167,14 @@ def chat_config(options: Options, output: Output) -> ChatConfig:
     )
 
 
-def show_estimate(seeds: Sequence[Seed], recipe: Recipe, options: Options, output: Output) -> int:
+def show_estimate(seeds: Sequence[Seed], recipe: Recipe, prices: Prices, options: Options, output: Output) -> int:
     """Print what the run would ask, use, cost and take."""
     chat = chat_config(options, output)
     known = options.store or output.answers.exists()
     lines = estimate.estimate(
         seeds,
         recipe,
-        Prices.load(options.price),
+        prices,
         read_experience(chat.store) if known else {},
         options.concurrency,
         options.mode == "batch",

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.chat.memory import answers, open_engine, spend
+from pipeline.commandline import Parser
 from pipeline.errors import UsageError
 from pipeline.output import Output
 from pipeline.progress import paper
@@ -60,7 +61,7 @@ def open_existing(store: str) -> sa.Engine:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipeline.store",
         description="What the memory of answers holds and what it cost.",
         epilog=EPILOG,

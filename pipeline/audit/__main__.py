@@ -18,6 +18,7 @@ from pipeline.audit import sample as samples
 from pipeline.audit.annotations import Annotations, read_all, read_sheet, write_sheet
 from pipeline.audit.sample import audit_folder, judged_grades
 from pipeline.card import write_card
+from pipeline.commandline import Parser
 from pipeline.errors import UsageError
 from pipeline.progress import paper
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipeline.audit",
         description="People check the judge: draw rows blind, grade them, measure agreement.",
         epilog=EPILOG,

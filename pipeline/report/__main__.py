@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import manifest as manifests
+from pipeline.commandline import Parser
 from pipeline.errors import UsageError
 from pipeline.report.page import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipeline.report",
         description="Write OUTPUT/report/index.html: one page, no network, with the funnel, the instructions, the judge's "
         "matrix, overlaps, BM25's accuracy, costs, prompts and a browser of rows. pipeline.run writes it at the end of "
