@@ -39,6 +39,10 @@ from pipeline.shards import read_shard
 BATCH = 1000
 
 EPILOG = """\
+example:
+  python -m pipeline.export data/infir --format sentence-transformers --to data/st
+  then: load_dataset("parquet", data_files={"train": "data/st/train.parquet"}) goes to SentenceTransformerTrainer as it is
+
 formats:
   inf-ir                 JSONL of the seven columns, as the authors' trainer reads them
   tevatron               JSONL: query_id, query, positive_passages, negative_passages (docid, title, text); the query holds
@@ -322,9 +326,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("output", type=Path, help="an output folder of pipeline.run")
-    parser.add_argument("--format", required=True, choices=list(FORMATS))
+    parser.add_argument("--format", required=True, choices=list(FORMATS), metavar="FORMAT", help="one of those below")
     parser.add_argument("--to", type=Path, required=True, help="a folder that is new or empty")
-    parser.add_argument("--split", action="append", choices=SPLITS, help="may be repeated (default: all)")
+    parser.add_argument(
+        "--split",
+        action="append",
+        choices=SPLITS,
+        metavar="SPLIT",
+        help="train, validation or test; may be repeated (default: all)",
+    )
     parser.add_argument("--no-instructions", action="store_true", help="queries alone, for the ablation")
     options = parser.parse_args(argv)
     try:

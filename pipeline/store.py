@@ -106,7 +106,7 @@ def show(engine: sa.Engine, _: argparse.Namespace) -> None:
         .group_by(a.task, a.model)
         .order_by(a.task, a.model)
     )
-    table = Table(title="answers", title_justify="left", show_edge=False)
+    table = Table(title="answers", title_justify="left", show_edge=False, pad_edge=False)
     columns = (
         "task",
         "model",
@@ -117,11 +117,11 @@ def show(engine: sa.Engine, _: argparse.Namespace) -> None:
         "reasoning",
         "failed",
         "mean s",
-        "longest s",
+        "most s",
         "US$",
     )
     for name in columns:
-        table.add_column(name, justify="left" if name in ("task", "model") else "right")
+        table.add_column(name, justify="left" if name in ("task", "model") else "right", no_wrap=name == "task")
     with engine.connect() as connection:
         rows = connection.execute(query).all()
         spent = connection.execute(sa.select(spend.c.usd)).scalar_one()

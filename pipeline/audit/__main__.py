@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import manifest as manifests
-from pipeline.audit import agreement, serve
 from pipeline.audit import sample as samples
 from pipeline.audit.annotations import Annotations, read_all, read_sheet, write_sheet
 from pipeline.audit.sample import audit_folder, judged_grades
@@ -32,8 +31,11 @@ in a spreadsheet instead of the page:
   python -m pipeline.audit to-csv data/infir --to grades.csv
   python -m pipeline.audit from-csv data/infir grades.csv --annotator anna
 
-The sample and everybody's grades lie in OUTPUT/audit. Nothing there shows what the judge thought. exit status: 0, or 2 with one
-line on what could not be used.
+Several people grade under names of their own, one after the other or in turns: agree takes all of them together. The sample
+and everybody's grades lie in OUTPUT/audit, one file a person; nothing there shows what the judge thought. serve and agree take
+the audit extra: pip install -e ".[audit]".
+
+exit status: 0, or 2 with one line on what could not be used
 """
 
 
@@ -47,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"error: this needs {error.name}: pip install 'inf-ir[audit]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         pass
@@ -101,7 +106,10 @@ def _sample(options: argparse.Namespace) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     folder = audit_folder(options.output)
-    serve.serve(folder, samples.read(folder), options.port)
+    sample = samples.read(folder)
+    from pipeline.audit.serve import serve  # noqa: PLC0415, an extra
+
+    serve(folder, sample, options.port)
 
 
 def _to_csv(options: argparse.Namespace) -> None:
@@ -126,6 +134,8 @@ def _agree(options: argparse.Namespace) -> None:
     if not people:
         raise UsageError(f"nobody has graded yet: {folder} holds no answers. Start with python -m pipeline.audit serve")
     made = manifests.read_output(options.output)
+    from pipeline.audit import agreement  # noqa: PLC0415, an extra, and slow to import
+
     judged = judged_grades(options.output, sample)
     figures = {"inputs": made["inputs"]} | agreement.measure(sample, people, judged).as_dict()
     (folder / "agreement.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")

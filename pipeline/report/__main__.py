@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Write OUTPUT/report/index.html: one page, no network, with the funnel, the instructions, the judge's "
         "matrix, overlaps, BM25's accuracy, costs, prompts and a browser of rows. pipeline.run writes it at the end of "
         "every run; call this after an audit, or to write it anew.",
-        epilog="exit status: 0, or 2 with one line on what could not be used",
+        epilog="Then open OUTPUT/report/index.html in a browser. exit status: 0, or 2 with one line on what could not be used",
     )
     parser.add_argument("output", type=Path, help="an output folder of pipeline.run")
     options = parser.parse_args(argv)

@@ -207,9 +207,9 @@ def test_grades_given_by_key_in_a_real_browser_are_there_after_a_reload(output: 
 
     assert main(["sample", str(output), "--rows", "2"]) == 0
     drawn = samples.read(audit_folder(output))
-    hostile = "<script>document.title='broken'</script> \u202e ${x} {{y}}"
+    hostile = "<script>document.title='broken'</script> \u202e ${x} {{y}} {% z %} \x00\x1b " + "long" * 5000
     raw = json.loads((audit_folder(output) / "sample.json").read_text())
-    raw["rows"][0]["passages"] = [hostile * 3] * 3
+    raw["rows"][0]["passages"] = [hostile] * 3
     (audit_folder(output) / "sample.json").write_text(json.dumps(raw))
     command = [sys.executable, "-m", "pipeline.audit", "serve", str(output), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, chromium() as browser:
@@ -222,6 +222,7 @@ def test_grades_given_by_key_in_a_real_browser_are_there_after_a_reload(output: 
             wait.until(lambda b: b.find_element(By.ID, "count").text == "0 / 18")
             assert hostile[:20] in browser.find_element(By.ID, "text").text
             assert browser.title == "Audit"
+            assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
             page = browser.find_element(By.TAG_NAME, "body")
             for done, key in enumerate("310", start=1):
                 page.send_keys(key)
