@@ -15,6 +15,7 @@ import yaml
 from datasets import Features
 
 from pipeline.records import OFFLINE_RULES, REASONS, SPLITS, TEXT_COLUMNS
+from pipeline.sources.source import LICENCE_MS_MARCO, LICENCE_SAMPLE
 from pipeline.tables import ACCEPTED, REJECTED
 
 EXAMPLES = 3
@@ -46,8 +47,7 @@ def _header(manifest: Mapping[str, Any]) -> str:
     header = {
         "pretty_name": "Instruction-following retrieval tuples",
         "language": ["en"],
-        "license": "other",
-        "license_name": "ms-marco-non-commercial-research",
+        **_licence_header(manifest["source"]),
         "task_categories": ["text-retrieval"],
         "tags": ["instruction-following", "retrieval", "hard-negatives", *_offline_tag(manifest)],
         "size_categories": [_size_category(rows)],
@@ -113,7 +113,7 @@ def _values(manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
         "source": _source(source),
         "accepted_examples": _examples(manifest, folder, "data/"),
         "rejected_examples": _examples(manifest, folder, "rejected/"),
-        "licence": _licence(str(source["name"])),
+        "licence": _licence(source),
     }
 
 
@@ -266,8 +266,14 @@ def escaped(text: str) -> str:
     return _MARKS.sub(r"\\\1", line)
 
 
-def _licence(source: str) -> str:
-    if source == "sample":
+def _licence_header(source: Mapping[str, Any]) -> dict[str, str]:
+    names = {LICENCE_SAMPLE: "apache-2.0", LICENCE_MS_MARCO: "ms-marco-non-commercial-research"}
+    name = names.get(source.get("licence", ""), "terms-of-the-source")
+    return {"license": name} if name == "apache-2.0" else {"license": "other", "license_name": name}
+
+
+def _licence(source: Mapping[str, Any]) -> str:
+    if source.get("licence") == LICENCE_SAMPLE:
         return "The queries and passages of the embedded sample were written for the project: Apache-2.0."
     return (
         "Queries and passages of MS MARCO are for non-commercial research purposes only, by its terms of use; so is what is "
