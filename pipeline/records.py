@@ -59,7 +59,7 @@ def plainly_pickled(cls: type[_Record]) -> type[_Record]:
     Beam does it twice a barrier, and the default asks `dataclasses.fields` each time.
     """
     values: Callable[[_Record], tuple[Any, ...]] = attrgetter(*cls.__slots__)  # type: ignore[attr-defined]
-    cls.__reduce__ = lambda self: (cls, values(self))  # type: ignore[method-assign, assignment, return-value, arg-type]
+    cls.__reduce__ = lambda self: (cls, values(self))  # type: ignore[method-assign, arg-type]
     return cls
 
 
