@@ -19,8 +19,6 @@ def show(manifest: Mapping[str, Any], folder: Path, console: Console) -> None:
     calls = manifest["calls"]
     if any(calls[task]["made"] or calls[task]["from_memory"] for task in TASKS):
         console.print(_calls(manifest))
-    if manifest["tokens"]["total"]["prompt"]:
-        console.print(_spent(manifest), highlight=False)
     if made_offline(manifest):
         console.print(
             "generator or judge: offline-rules. Rules, not a language model: for trying out, not for training."
@@ -34,13 +32,6 @@ def show(manifest: Mapping[str, Any], folder: Path, console: Console) -> None:
         ("report", f"{folder / 'report' / 'index.html'}"),
     ):
         console.print(f"{what:>9}  {where}", highlight=False, soft_wrap=True)
-
-
-def _spent(manifest: Mapping[str, Any]) -> str:
-    total, each = manifest["cost_usd"], manifest["cost"]["per_accepted_tuple"]
-    if total is None:
-        return "cost: unknown, as a model's price is; --price MODEL=IN,OUT tells it"
-    return f"cost: {total:,.4f} US$" + (f", {each:.5f} an accepted tuple" if each is not None else "")
 
 
 def _funnel(manifest: Mapping[str, Any]) -> Table:
