@@ -109,7 +109,10 @@ def parse(argv: list[str]) -> Options:
     values["exclude_queries"] = tuple(values["exclude_queries"])
     values["price"] = tuple(values["price"])
     beam = PipelineOptions(rest, save_main_session=False)
-    return Options(**values, processes=_processes(beam), beam=beam)
+    processes = _processes(beam)
+    if values["concurrency"] < processes:
+        parser.error(f"--concurrency {values['concurrency']} is less than one request for each of {processes} workers")
+    return Options(**values, processes=processes, beam=beam)
 
 
 def _processes(beam: PipelineOptions) -> int:

@@ -12,6 +12,7 @@ import json
 import math
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,8 @@ class Log:
     served: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)
+    """When each attempt came, by `time.monotonic`."""
     most_in_flight: int = 0
 
 
@@ -120,6 +123,7 @@ class Endpoint:
         if refusal is not None:
             return refusal
         self.log.attempts[name] += 1
+        self.log.moments.append(time.monotonic())
         body = json.loads(raw)
         if self.keep_bodies:
             self.log.bodies.append(body)
