@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
+from pipeline.near_duplicates import DEFAULT, LOWEST
 from pipeline.records import OFFLINE
 
 EPILOG = """\
@@ -47,6 +48,7 @@ class Options:
     source_split: str
     num_seeds: int
     exclude_queries: tuple[str, ...]
+    near_duplicates: float
     output: Path
     generator: str
     judge: str
@@ -173,6 +175,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="benchmark queries (TSV, JSONL or one a line): seeds with an equal or nearly equal query are dropped",
     )
 
+    source.add_argument(
+        "--near-duplicates",
+        type=_jaccard,
+        default=DEFAULT,
+        metavar="JACCARD",
+        help="of seeds (and of finished tuples) whose query and passage nearly equal another's one stays, and no nearly equal "
+        "texts stand in two splits: nearly means this share of word trigrams in common, of content words for queries; "
+        "0 looks for equal texts alone (default: %(default)s)",
+    )
+
     model = parser.add_argument_group("the models")
     model.add_argument(
         "--generator",
@@ -272,6 +284,16 @@ def _number(text: str, least: int) -> int:
         value = least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return value
+
+
+def _jaccard(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value != 0 and not LOWEST <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor a share from {LOWEST} to 1")
     return value
 
 

@@ -177,7 +177,8 @@ REASONS: Final[dict[str, str]] = {
     "judge_hard_negative_2": "the judge finds P-2 relevant to (I+, Q+)",
     # the data set as a whole
     "duplicate_tuple": "another accepted tuple holds the same texts",
-    "split_leak": "a generated text stands in another split too",
+    "near_duplicate_tuple": "another accepted tuple holds nearly the same texts",
+    "split_leak": "a generated text, or one nearly equal to it, stands in another split too",
 }
 """The closed list: every rejected row's `reason`, in words."""
 

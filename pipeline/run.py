@@ -20,7 +20,7 @@ from rich.console import Console
 import pipeline.quiet  # noqa: F401, first of ours: before anything imports Beam
 from pipeline import estimate, summary
 from pipeline import manifest as manifests
-from pipeline.accounts import add_untouched, keep_accounts
+from pipeline.accounts import Accounts, add_untouched, keep_accounts
 from pipeline.card import write_card
 from pipeline.chat.config import ChatConfig
 from pipeline.chat.memory import open_engine, read_experience
@@ -73,13 +73,13 @@ def run(options: Options, output: Output, console: Console) -> int:
     recipe = make_recipe(options)
     selection = read(options, console)
     read_in = time.monotonic() - began
-    seeds = assign_splits(selection.seeds)
+    seeds = assign_splits(selection.seeds, options.near_duplicates)
     if options.estimate:
         return show_estimate(seeds, recipe, options, output)
     source = f"{selection.report.name}/{options.source_split}"
     settings = {"recipe": recipe.fingerprint, "code": code_hash(), "source": source}
     waves = plan_waves(seeds, options.wave_size, settings, output.waves)
-    inputs = hash_inputs(settings, seeds, options.num_shards)
+    inputs = hash_inputs(settings, seeds, options.num_shards, options.near_duplicates)
 
     before = manifests.read(output.manifest)
     if before and is_complete(before, inputs, output):
@@ -92,7 +92,7 @@ def run(options: Options, output: Output, console: Console) -> int:
     work = work_through(waves, recipe, source, options, chat, output, console)
     close_chats()
     staged = [wave.folder for wave in waves if wave.folder.is_dir()]
-    accounts = keep_accounts(staged)
+    accounts = keep_accounts(staged, options.near_duplicates)
     add_untouched(accounts, sum(len(wave.seeds) for wave in waves if not wave.folder.is_dir()), "stopped")
     shards = plan_shards(accounts.splits, accounts.outcomes["rejected"], options.num_shards)
     with output.empty_scratch() as scratch:
@@ -103,6 +103,7 @@ def run(options: Options, output: Output, console: Console) -> int:
         recipe=recipe,
         prices=Prices.load(options.price),
         source=selection.report.as_manifest(),
+        near_duplicates=near_duplicates(options, selection, accounts),
         files=files,
         calls=work.calls,
         arguments=arguments(options),
@@ -134,13 +135,15 @@ def make_recipe(options: Options) -> Recipe:
 
 def read(options: Options, console: Console) -> Selection:
     """Read the source, clean and sample. A source without a usable pair is a UsageError."""
-    source = open_source(options.source, options.source_split, exclude_queries=options.exclude_queries)
+    source = open_source(
+        options.source, options.source_split, exclude_queries=options.exclude_queries, near=options.near_duplicates
+    )
     with console.status("reading") as status:
         selection = select_seeds(
             source,
             options.num_seeds,
             options.seed,
-            CleaningOptions(),
+            CleaningOptions(near_duplicates=options.near_duplicates),
             progress=lambda what, done, total: status.update(f"{what}: {done:,}" + (f" of {total:,}" if total else "")),
         )
     for line in summary_lines(selection.report):
@@ -182,9 +185,9 @@ def show_estimate(seeds: Sequence[Seed], recipe: Recipe, options: Options, outpu
     return COMPLETE
 
 
-def hash_inputs(settings: dict[str, Any], seeds: Sequence[Seed], num_shards: int) -> str:
+def hash_inputs(settings: dict[str, Any], seeds: Sequence[Seed], num_shards: int, near: float) -> str:
     """The hash of everything that decides the shards: equal inputs, equal bytes."""
-    digest = hashlib.sha256(json.dumps([settings, num_shards], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([settings, num_shards, near], sort_keys=True).encode())
     for seed in sorted(seeds, key=lambda seed: seed.id):
         digest.update(json.dumps(asdict(seed), sort_keys=True).encode())
     return digest.hexdigest()
@@ -199,6 +202,14 @@ def is_complete(before: dict[str, Any], inputs: str, output: Output) -> bool:
         and output.report.is_file()
         and manifests.files_are_intact(before, output.folder)
     )
+
+
+def near_duplicates(options: Options, selection: Selection, accounts: Accounts) -> dict[str, Any]:
+    """Sizes of the clusters of near-duplicates; how many fell stands with the other reasons."""
+    clusters = {"seeds": selection.report.near_duplicate_clusters, "tuples": accounts.near_duplicate_clusters}
+    return {"threshold": options.near_duplicates or None} | {
+        what: {str(size): n for size, n in sorted(sizes.items())} for what, sizes in clusters.items()
+    }
 
 
 def arguments(options: Options) -> dict[str, Any]:
