@@ -172,7 +172,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="benchmark queries (TSV, JSONL or one a line): seeds with an equal or nearly equal query are dropped",
+        help="benchmark queries (TSV, JSONL or one a line; or mteb:TASK, such as mteb:NFCorpus, where mteb is installed): pairs "
+        "with an equal or nearly equal query are dropped",
     )
 
     source.add_argument(
