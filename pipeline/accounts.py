@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
 from pipeline.near_duplicates import near_leaks, near_tuples
-from pipeline.records import DOCUMENT, QUERY_POSITIVE, TEXT_COLUMNS
+from pipeline.records import DOCUMENT, MINED_RELEVANCE, QUERY_POSITIVE, TEXT_COLUMNS
 from pipeline.splits import Texts, duplicates_and_leaks, text_key
 from pipeline.staging import part_files
 
@@ -28,7 +28,8 @@ class Accounts:
     gone: id -> (reason, detail) of tuples that passed the judge and that the data set as a whole rejects.
     reasons: (outcome, stage, reason) -> seeds. usage: (outcome, task, model) -> tokens of every answer used; paid: its US
     dollars, where the price was known when it was asked; unpriced: the tokens of the others.
-    near_duplicate_clusters: size of a cluster of nearly equal tuples -> clusters.
+    near_duplicate_clusters: size of a cluster of nearly equal tuples -> clusters. mined_grades: grade of the first mined
+    passage of an accepted row (`ungraded`; `none` where nothing was found) -> rows.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -42,6 +43,8 @@ class Accounts:
     unpriced: dict[Spending, Usage] = field(default_factory=dict)
     gone: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     near_duplicate_clusters: Counter[int] = field(default_factory=Counter)
+    mined_passages: int = 0
+    mined_grades: Counter[str] = field(default_factory=Counter)
 
     def cost_where(
         self, prices: Prices, outcome: str | None = None, task: str | None = None, model: str | None = None
@@ -116,6 +119,7 @@ _BOOKED = (
     "form",
     "generator_version",
     "judge_version",
+    MINED_RELEVANCE,
     "calls",
 )
 
@@ -135,6 +139,10 @@ def _book(accounts: Accounts, row: Mapping[str, Any]) -> None:
     accounts.forms[row["form"], outcome] += 1
     if outcome == "accepted":
         accounts.splits[row["split"]] += 1
+        if (grades := row[MINED_RELEVANCE]) is not None:
+            accounts.mined_passages += len(grades)
+            first = "none" if not grades else "ungraded" if grades[0] is None else str(grades[0])
+            accounts.mined_grades[first] += 1
     else:
         accounts.reasons[outcome, stage, reason] += 1
     for role in ("generator", "judge"):

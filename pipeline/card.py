@@ -113,6 +113,7 @@ def _values(manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
         "source": _source(source),
         "near_duplicates": _near_duplicates(manifest),
         "exclusions": _exclusions(source),
+        "mining": _mining(manifest),
         "accepted_examples": _examples(manifest, folder, "data/"),
         "rejected_examples": _examples(manifest, folder, "rejected/"),
         "licence": _licence(str(source["name"])),
@@ -202,6 +203,22 @@ def _near_duplicates(manifest: Mapping[str, Any]) -> str:
             sizes = ", ".join(f"{n:,} of {size}" for size, n in near[what].items())
             text += f" Clusters of {what}: {sizes}."
     return text
+
+
+def _mining(manifest: Mapping[str, Any]) -> str:
+    mined = manifest["mining"]
+    if mined is None:
+        return "No negatives were mined: the columns `mined_*` are null."
+    how = "BM25" if mined["method"] == "bm25" else f"cosine under {escaped(str(mined['model']))}"
+    grades = ", ".join(
+        f"{n:,} {name if name.isalpha() else f'graded {name}'}" for name, n in mined["first_grades"].items()
+    )
+    return (
+        f"Each row has up to {mined['k']} passages of the source that come closest to Q+ by {how} and are not judged relevant to "
+        "it, nor nearly equal to P+ or to each other, nor in another split: `mined_documents`, with `mined_document_ids` and "
+        f"`mined_scores`; {mined['passages']:,} in all. `mined_relevance` holds the judge's grade of the first under (I+, Q+) "
+        f"and null for the others: {grades or 'no row'}. From {manifest['thresholds']['relevant']} on it is a false negative."
+    )
 
 
 def _exclusions(source: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -75,10 +75,11 @@ class CleaningOptions:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The seeds, sorted by id, and the account of how they came about."""
+    """The seeds, sorted by id, the account of how they came about, and all pairs judged relevant, sampled or not."""
 
     seeds: list[Seed]
     report: SourceReport
+    pairs: Sequence[Pair]
 
 
 def normalise(text: str) -> str:
@@ -147,7 +148,7 @@ def select_seeds(
             f"{report.name}, split {report.split}: none of {len(order):,} pairs passed cleaning: {reasons}."
         )
     seeds.sort(key=lambda s: s.id)
-    return Selection(seeds, report)
+    return Selection(seeds, report, judged.pairs)
 
 
 class _Faults:
