@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.card import made_offline
-from pipeline.records import SPLITS, TASKS
+from pipeline.records import SPLITS
 
 
 def show(manifest: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print it."""
     console.print(_funnel(manifest))
     calls = manifest["calls"]
-    if any(calls[task]["made"] or calls[task]["from_memory"] for task in TASKS):
+    if any(calls[task]["made"] or calls[task]["from_memory"] for task in calls):
         console.print(_calls(manifest))
         if not made_offline(manifest):
             console.print(_per_tuple(manifest), highlight=False, soft_wrap=True)
@@ -90,7 +90,7 @@ def _calls(manifest: Mapping[str, Any]) -> Table:
     columns = ("task", "made", "recalled", "failed", "prompt", "cached", "answer", "reasoning", "US$")
     for name in columns:
         table.add_column(name, justify="left" if name == "task" else "right")
-    for task in TASKS:
+    for task in manifest["calls"]:
         calls, tokens = manifest["calls"][task], manifest["tokens"]["by_task"][task]
         cost = manifest["cost"]["by_task"][task]
         table.add_row(

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
-from pipeline.checks import folded, trigrams
 from pipeline.errors import UsageError
 from pipeline.judging import shown_order
+from pipeline.measures.overlap import folded, trigrams
 from pipeline.measures.topicality import stems
 from pipeline.records import CONTEXTS, PASSAGES, TEXT_COLUMNS
 from pipeline.splits import unit_hash
@@ -124,7 +124,7 @@ def near_duplicates(texts: Sequence[str]) -> float:
     if len(texts) < 2:
         return 0.0
     sets = [trigrams(text) for text in texts]
-    numbers: dict[tuple[str, ...], int] = {}
+    numbers: dict[str, int] = {}
     columns = [numbers.setdefault(gram, len(numbers)) for grams in sets for gram in grams]
     sizes = np.array([len(grams) for grams in sets])
     starts = np.concatenate([[0], np.cumsum(sizes)])

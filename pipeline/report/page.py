@@ -15,7 +15,7 @@ from pipeline import manifest as manifests
 from pipeline.card import made_offline
 from pipeline.dimensions import Dimensions
 from pipeline.errors import UsageError
-from pipeline.records import REASONS, SPLITS, TASKS
+from pipeline.records import JUDGE_MINED, REASONS, SPLITS
 from pipeline.report import charts, facts
 from pipeline.tasks import load_tasks
 
@@ -66,7 +66,7 @@ def render(manifest: Mapping[str, Any], rows: facts.Rows, agreement: Mapping[str
         m=manifest,
         offline=made_offline(manifest),
         splits=SPLITS,
-        tasks=TASKS,
+        tasks=list(manifest["calls"]),
         reasons=REASONS,
         sampled=len(sample),
         crossed=facts.crossed(rows),
@@ -132,7 +132,7 @@ def _json(value: Any) -> str:
 def _prompts(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The prompts in full, where those that are installed are those of the data set."""
     shown = []
-    for name, task in load_tasks().items():
+    for name, task in load_tasks(mining=JUDGE_MINED in manifest["prompts"]).items():
         same = manifest["prompts"].get(name) == task.prompt_hash
         schema = json.dumps(task.schema, indent=2, ensure_ascii=False)
         shown.append(

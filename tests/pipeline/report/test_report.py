@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.checks import jaccard, trigrams
+from pipeline.measures.overlap import jaccard, trigrams
 from pipeline.report import facts, write_report
 from pipeline.report.__main__ import main
 from pipeline.report.page import read_manifest, render
