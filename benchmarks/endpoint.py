@@ -1,17 +1,22 @@
 """`python benchmarks/endpoint.py`: how hard an endpoint is driven, against bare loops and peers, interleaved in one run.
 
 A local endpoint in a process of its own answers after 200 ms on average (lognormal, sigma 0.3). Each contender is a process of its
-own that makes the same number of requests with the same slots. Shown: requests a second, their share of the ideal
-(slots / mean latency), CPU per call and peak memory; the median over the rounds. Ours is the whole pipeline with store,
-validation and accounting on; its rate is over the curation, without the start of the process.
+own with the same slots. Shown: requests a second, their share of the ideal (slots / mean latency), CPU per call and peak
+memory; the median over the rounds. Ours is the whole pipeline with store, validation and accounting on; its rate is over the
+curation, Beam's start and end included, without the start of the process and the report; its CPU and memory hold everything.
 
-With `pip install -e ".[bench]"`, datatrove's inference runner and bespokelabs-curator run too.
+The quick contenders get as many requests as an ideal window answers in `--seconds`, the slow ones a tenth, at least 3,000.
+
+Peers: with `pip install -e ".[bench]"`, datatrove's inference runner (server type endpoint) joins. bespokelabs-curator can't be
+installed beside this project's libraries: make it an environment of its own (`pip install bespokelabs-curator`) and name that
+environment's interpreter with `--curator`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import statistics
@@ -19,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,35 +114,137 @@ def pipeline(url: str, slots: int, requests: int) -> float:
         return float(made["run"]["curating_seconds"]) * requests / calls
 
 
-def contend(name: str, url: str, slots: int, requests: int) -> float:
-    """Run one contender in this process; its seconds."""
-    if name == "this pipeline, end to end":
-        return pipeline(url, slots, requests)
-    if name == "bare AsyncOpenAI loop":
-        return asyncio.run(bare_openai(url, slots, requests, aio=False))
-    if name == "bare AsyncOpenAI loop on aiohttp":
-        return asyncio.run(bare_openai(url, slots, requests, aio=True))
-    return asyncio.run(bare_aiohttp(url, slots, requests))
+def datatrove(url: str, slots: int, requests: int) -> float:
+    """Seconds of datatrove's inference runner on documents that are in memory, its results written as JSONL."""
+    from datatrove.data import Document
+    from datatrove.pipeline.inference.run_inference import InferenceConfig, InferenceRunner
+    from datatrove.pipeline.writers import JsonlWriter
+    from loguru import logger
+
+    logger.remove()
+
+    async def rollout(document: Document, generate: Callable[[dict[str, Any]], Any]) -> Any:
+        result = await generate(body(int(document.id)))
+        return json.loads(result.text)
+
+    config = InferenceConfig(
+        server_type="endpoint",
+        model_name_or_path="writer-1",
+        endpoint_url=url.removesuffix("/v1"),
+        max_concurrent_generations=slots,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        runner = InferenceRunner(rollout, config, JsonlWriter(folder))
+        documents = [Document(text="passage", id=str(i)) for i in range(requests)]
+        began = time.perf_counter()
+        runner.run(documents)
+        seconds = time.perf_counter() - began
+        asked = runner.stats["successful_requests"].total
+    assert asked == requests, f"datatrove made {asked} of {requests} requests"
+    return seconds
 
 
-CONTENDERS = (
-    "this pipeline, end to end",
-    "bare AsyncOpenAI loop",
-    "bare AsyncOpenAI loop on aiohttp",
-    "bare aiohttp loop",
+CURATOR = """
+import json, sys, time
+url, slots, requests, key = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+from bespokelabs import curator
+from pydantic import BaseModel
+
+class Filled(BaseModel):
+    instruction_positive: str
+
+class Writer(curator.LLM):
+    response_format = Filled
+
+    def prompt(self, row):
+        return [{"role": "system", "content": row["system"]}, {"role": "user", "content": row["user"]}]
+
+    def parse(self, row, response):
+        return [{"instruction": response.instruction_positive}]
+
+most = 10**9
+writer = Writer(
+    model_name="writer-1",
+    backend="openai",
+    backend_params={
+        "base_url": url,
+        "api_key": key,
+        "max_concurrent_requests": slots,
+        "max_requests_per_minute": most,
+        "max_tokens_per_minute": most,
+        "require_all_responses": True,
+    },
 )
+rows = json.load(sys.stdin)
+began = time.perf_counter()
+made = writer(rows)
+seconds = time.perf_counter() - began
+made = getattr(made, "dataset", made)
+assert len(made) == requests, len(made)
+print("seconds", seconds)
+"""
 
 
-def measure(name: str, url: str, slots: int, requests: int) -> dict[str, float]:
+def curator(url: str, slots: int, requests: int) -> float:
+    """Seconds of bespokelabs-curator, by the interpreter of an environment that has it."""
+    rows = [{"system": PROMPT, "user": body(i)["messages"][1]["content"]} for i in range(requests)]
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = {"CURATOR_CACHE_DIR": folder, "CURATOR_DISABLE_CACHE": "1", "TELEMETRY_ENABLED": "0", "HOME": folder}
+        done = subprocess.run(
+            [os.environ["CURATOR_PYTHON"], "-c", CURATOR, url, str(slots), str(requests), KEY],
+            input=json.dumps(rows),
+            env=os.environ | quiet,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        sys.exit(f"curator: {done.stderr[-2000:]}")
+    return float(next(line for line in done.stdout.splitlines() if line.startswith("seconds")).split()[1])
+
+
+Contender = Callable[[str, int, int], float]
+OURS, BARE = "this pipeline, end to end", "bare aiohttp loop"
+CONTENDERS: dict[str, Contender] = {
+    OURS: pipeline,
+    "datatrove, inference runner": datatrove,
+    "bespokelabs-curator": curator,
+    "bare AsyncOpenAI loop": lambda url, slots, n: asyncio.run(bare_openai(url, slots, n, aio=False)),
+    "bare AsyncOpenAI loop on aiohttp": lambda url, slots, n: asyncio.run(bare_openai(url, slots, n, aio=True)),
+    BARE: lambda url, slots, n: asyncio.run(bare_aiohttp(url, slots, n)),
+}
+QUICK = (OURS, "datatrove, inference runner", BARE)
+
+
+def present(curator_python: str | None) -> list[str]:
+    """The contenders that can run here; the others are said on stderr."""
+    names = list(CONTENDERS)
+    if importlib.util.find_spec("datatrove") is None:
+        names.remove("datatrove, inference runner")
+        print('without datatrove: pip install -e ".[bench]" brings it', file=sys.stderr)
+    if curator_python is None:
+        names.remove("bespokelabs-curator")
+        print("without bespokelabs-curator: name an interpreter that has it with --curator", file=sys.stderr)
+    else:
+        os.environ["CURATOR_PYTHON"] = curator_python
+    return names
+
+
+def measure(name: str, url: str, slots: int, seconds: float) -> dict[str, float]:
+    ideal = round(slots / LATENCY_S * seconds)
+    requests = ideal if name in QUICK else min(ideal, max(3000, ideal // 10))
     command = [sys.executable, __file__, "--contend", name, "--url", url]
     command += ["--slots", str(slots), "--requests", str(requests)]
-    child = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OPENAI_API_KEY": KEY}, stdout=subprocess.PIPE)
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     assert child.stdout is not None
-    seconds = float(child.stdout.read())
-    _, _, usage = os.wait4(child.pid, 0)
+    printed = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        sys.exit(f"{name} failed")
+    rate = requests / float(printed)
     return {
-        "rate": requests / seconds,
-        "share": requests / seconds / (slots / LATENCY_S),
+        "rate": rate,
+        "share": rate / (slots / LATENCY_S),
         "cpu_ms": (usage.ru_utime + usage.ru_stime) / requests * 1000,
         "mb": usage.ru_maxrss / 1024,
     }
@@ -145,27 +253,34 @@ def measure(name: str, url: str, slots: int, requests: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slots", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--requests", type=int, default=6000)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of an ideal window, for the quick contenders")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--curator", metavar="PYTHON", help="interpreter of an environment with bespokelabs-curator")
+    parser.add_argument("--requests", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contend:
-        print(contend(options.contend, options.url, options.slots[0], options.requests))
+        print(CONTENDERS[options.contend](options.url, options.slots[0], options.requests))
         return
-    command = [sys.executable, "-m", "tests.fakes.endpoint", "--latency-ms", str(LATENCY_S * 1000), "--sigma", "0.3"]
+    contenders = present(options.curator)
+    os.environ["OPENAI_API_KEY"] = KEY
+    command = [sys.executable, "-m", "tests.fakes.endpoint", "--latency-ms", str(LATENCY_S * 1000), "--keyless"]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     url = server.stdout.readline().strip()
     console = Console(width=120)
     try:
         for slots in options.slots:
-            got: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+            got: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+            pipeline(
+                url, slots, round(slots / LATENCY_S * options.seconds)
+            )  # so that the endpoint has made its answers
             for _ in range(options.rounds):
-                for name in CONTENDERS:
-                    got[name].append(measure(name, url, slots, options.requests))
-            bare = statistics.median(r["rate"] for r in got["bare aiohttp loop"])
-            table = Table(title=f"{slots} slots, {options.requests:,} requests, median of {options.rounds} rounds")
+                for name in contenders:
+                    got[name].append(measure(name, url, slots, options.seconds))
+            bare = statistics.median(r["rate"] for r in got[BARE])
+            table = Table(title=f"{slots} slots, median of {options.rounds} rounds")
             for column in ("", "requests/s", "of the ideal", "of bare aiohttp", "CPU ms/call", "peak MB"):
                 table.add_column(column, justify="left" if not column else "right")
             for name, rounds in got.items():

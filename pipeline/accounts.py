@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
-from pipeline.records import DOCUMENT, QUERY_POSITIVE
+from pipeline.near_duplicates import near_leaks, near_tuples
+from pipeline.records import DOCUMENT, MINED_RELEVANCE, QUERY_POSITIVE, TEXT_COLUMNS
 from pipeline.splits import Texts, duplicates_and_leaks, text_key
 from pipeline.staging import part_files
 
@@ -27,6 +28,8 @@ class Accounts:
     gone: id -> (reason, detail) of tuples that passed the judge and that the data set as a whole rejects.
     reasons: (outcome, stage, reason) -> seeds. usage: (outcome, task, model) -> tokens of every answer used; paid: its US
     dollars, where the price was known when it was asked; unpriced: the tokens of the others.
+    near_duplicate_clusters: size of a cluster of nearly equal tuples -> clusters. mined_grades: grade of the first mined
+    passage of an accepted row (`ungraded`; `none` where nothing was found) -> rows.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -39,6 +42,9 @@ class Accounts:
     paid: dict[Spending, float] = field(default_factory=dict)
     unpriced: dict[Spending, Usage] = field(default_factory=dict)
     gone: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    near_duplicate_clusters: Counter[int] = field(default_factory=Counter)
+    mined_passages: int = 0
+    mined_grades: Counter[str] = field(default_factory=Counter)
 
     def cost_where(
         self, prices: Prices, outcome: str | None = None, task: str | None = None, model: str | None = None
@@ -63,20 +69,34 @@ class Accounts:
         return total
 
 
-def keep_accounts(waves: Sequence[Path]) -> Accounts:
-    """Read the staged outcomes of the waves' folders. Memory: some 700 bytes an accepted row, for its texts' keys."""
+def keep_accounts(waves: Sequence[Path], near: float = 0.0) -> Accounts:
+    """Read the staged outcomes of the waves' folders. Memory: some 700 bytes an accepted row, for its texts' keys.
+
+    near: the Jaccard from which texts are nearly equal; 0 looks for equal ones alone.
+    """
     accounts = Accounts()
     texts: list[Texts] = []
     for file in part_files(waves):
         for row in pq.read_table(file, columns=list(_COLUMNS)).to_pylist():
             if row["outcome"] == "accepted":
                 texts.append(_texts(row))
-    accounts.gone = duplicates_and_leaks(texts)
+    gone = duplicates_and_leaks(texts)
     del texts
+    if near:
+        twins, accounts.near_duplicate_clusters = near_tuples(lambda: _accepted(waves, gone), near)
+        gone |= twins
+        gone |= near_leaks(lambda: _accepted(waves, gone), near)
+    accounts.gone = gone
     for file in part_files(waves):
         for row in pq.read_table(file, columns=list(_BOOKED)).to_pylist():
             _book(accounts, row)
     return accounts
+
+
+def _accepted(waves: Sequence[Path], gone: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+    for file in part_files(waves):
+        rows = pq.read_table(file, columns=["id", "split", *TEXT_COLUMNS], filters=[("outcome", "==", "accepted")])
+        yield from (row for row in rows.to_pylist() if row["id"] not in gone)
 
 
 _COLUMNS = (
@@ -99,6 +119,7 @@ _BOOKED = (
     "form",
     "generator_version",
     "judge_version",
+    MINED_RELEVANCE,
     "calls",
 )
 
@@ -118,6 +139,10 @@ def _book(accounts: Accounts, row: Mapping[str, Any]) -> None:
     accounts.forms[row["form"], outcome] += 1
     if outcome == "accepted":
         accounts.splits[row["split"]] += 1
+        if (grades := row[MINED_RELEVANCE]) is not None:
+            accounts.mined_passages += len(grades)
+            first = "none" if not grades else "ungraded" if grades[0] is None else str(grades[0])
+            accounts.mined_grades[first] += 1
     else:
         accounts.reasons[outcome, stage, reason] += 1
     for role in ("generator", "judge"):

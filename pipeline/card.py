@@ -111,6 +111,9 @@ def _values(manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
         "cost": _cost(manifest),
         "audit": _audit(manifest, folder),
         "source": _source(source),
+        "near_duplicates": _near_duplicates(manifest),
+        "exclusions": _exclusions(source),
+        "mining": _mining(manifest),
         "accepted_examples": _examples(manifest, folder, "data/"),
         "rejected_examples": _examples(manifest, folder, "rejected/"),
         "licence": _licence(source),
@@ -230,6 +233,48 @@ def _source(source: Mapping[str, Any]) -> str:
     if not counted:
         return "Nothing malformed, duplicate or dangling was met."
     return f"| met in the input | count |\n| --- | ---: |\n{_rows(counted)}"
+
+
+def _near_duplicates(manifest: Mapping[str, Any]) -> str:
+    near = manifest["near_duplicates"]
+    if near["threshold"] is None:
+        return "Near-duplicates were not looked for."
+    text = (
+        f"Two texts are nearly equal from a Jaccard of {near['threshold']:g} on, of word trigrams for passages, of the stems of "
+        "content words for queries. Of seeds whose query and passage are both nearly equal one was asked about; of nearly equal "
+        "tuples the smallest id stayed; nearly equal texts lie in one split."
+    )
+    for what in ("seeds", "tuples"):
+        if near[what]:
+            sizes = ", ".join(f"{n:,} of {size}" for size, n in near[what].items())
+            text += f" Clusters of {what}: {sizes}."
+    return text
+
+
+def _mining(manifest: Mapping[str, Any]) -> str:
+    mined = manifest["mining"]
+    if mined is None:
+        return "No negatives were mined: the columns `mined_*` are null."
+    how = "BM25" if mined["method"] == "bm25" else f"cosine under {escaped(str(mined['model']))}"
+    grades = ", ".join(
+        f"{n:,} {name if name.isalpha() else f'graded {name}'}" for name, n in mined["first_grades"].items()
+    )
+    return (
+        f"Each row has up to {mined['k']} passages of the source that come closest to Q+ by {how} and are not judged relevant to "
+        "it, nor nearly equal to P+ or to each other, nor in another split: `mined_documents`, with `mined_document_ids` and "
+        f"`mined_scores`; {mined['passages']:,} in all. `mined_relevance` holds the judge's grade of the first under (I+, Q+) "
+        f"and null for the others: {grades or 'no row'}. From {manifest['thresholds']['relevant']} on it is a false negative."
+    )
+
+
+def _exclusions(source: Mapping[str, Any]) -> str:
+    if not source["excluded_queries"]:
+        return "No benchmark's queries were kept out."
+    dropped = source["dropped"].get("excluded_query", 0)
+    return (
+        f"{source['excluded_queries']:,} queries of benchmarks were kept out: {dropped:,} pairs whose query equals or nearly "
+        "equals one of them were dropped."
+    )
 
 
 def _rows(pairs: Sequence[tuple[str, int]]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cache, lru_cache
+from functools import cache
 from itertools import combinations
 from typing import Any
 
@@ -14,6 +14,7 @@ import jsonschema_rs
 
 from pipeline.cleaning import is_foreign
 from pipeline.measures import satisfies
+from pipeline.measures.overlap import folded, jaccard, trigrams
 from pipeline.measures.text import word_count
 from pipeline.measures.topicality import stem
 from pipeline.records import PASSAGES, Rejected, Tuple
@@ -154,7 +155,6 @@ RULES: tuple[Rule, ...] = (
 
 
 _SILENT = frozenset(["a", "an", "the", "is", "are", "was", "were", "be", "do", "does", "did", "can", "please"])
-_WORD = re.compile(r"[^\W_]+")
 _MARKED = re.compile(
     r"```"
     r"|<\|[a-z_]+\|>|\[/?INST\]|</?(?:think|passage|query|instruction)>"
@@ -170,12 +170,6 @@ _OPENING = re.compile(
 )
 
 
-@lru_cache(maxsize=64)
-def folded(text: str) -> tuple[str, ...]:
-    """The words of a text without case and punctuation."""
-    return tuple(_WORD.findall(text.casefold()))
-
-
 def _may_be_marked(text: str) -> bool:
     """Whether it is worth looking for marks: one in a hundred texts is."""
     return any(sign in text for sign in "`<[{}") or "as an ai" in text.lower()
@@ -189,22 +183,6 @@ def _gist(query: str) -> tuple[str, ...]:
 def longest_common_run(a: Sequence[str], b: Sequence[str]) -> int:
     """The length of the longest run of consecutive words that both texts hold."""
     return SequenceMatcher(None, a, b, autojunk=False).find_longest_match().size
-
-
-@lru_cache(maxsize=64)
-def trigrams(text: str) -> frozenset[tuple[str, ...]]:
-    """The word trigrams of a text; of a shorter one, the text itself."""
-    tokens = folded(text)
-    if len(tokens) < 3:
-        return frozenset((tokens,))
-    return frozenset(zip(tokens, tokens[1:], tokens[2:], strict=False))
-
-
-def jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
-    """The share of common elements in the union, 0 to 1."""
-    common = len(a & b)
-    union = len(a) + len(b) - common
-    return common / union if union else 1.0
 
 
 def _generated(t: Tuple) -> Iterator[tuple[str, str]]:

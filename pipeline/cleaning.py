@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -14,6 +15,7 @@ from typing import Any, Final
 import ftfy
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from pipeline.near_duplicates import DEFAULT, Clusters, Twins
 from pipeline.records import Seed
 from pipeline.sources import Exclusions, Judged, Progress, Source, SourceError, SourceReport
 
@@ -59,7 +61,7 @@ Fault = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class CleaningOptions:
-    """Bounds in words, both ends included, and whether only English stays.
+    """Bounds in words, both ends included, whether only English stays, and from what Jaccard on pairs are twins (0: none).
 
     The bounds keep every pair of 8,000 from MS MARCO, whose queries have 2 to 30 words and passages 11 to 189. 400
     words are about the 512 tokens that common encoders read: of a longer passage they would not see the end.
@@ -68,14 +70,16 @@ class CleaningOptions:
     query_words: tuple[int, int] = (2, 40)
     passage_words: tuple[int, int] = (5, 400)
     english_only: bool = True
+    near_duplicates: float = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The seeds, sorted by id, and the account of how they came about."""
+    """The seeds, sorted by id, the account of how they came about, and all pairs judged relevant, sampled or not."""
 
     seeds: list[Seed]
     report: SourceReport
+    pairs: Sequence[Pair]
 
 
 def normalise(text: str) -> str:
@@ -137,20 +141,22 @@ def select_seeds(
         if progress and report.examined % _EACH == 0:
             progress("cleaning", len(seeds), total)
     report.sampled = len(seeds)
+    report.near_duplicate_clusters = faults.clusters
     if not seeds:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in report.dropped.counts.most_common())
         raise SourceError(
             f"{report.name}, split {report.split}: none of {len(order):,} pairs passed cleaning: {reasons}."
         )
     seeds.sort(key=lambda s: s.id)
-    return Selection(seeds, report)
+    return Selection(seeds, report, judged.pairs)
 
 
 class _Faults:
     """Why a pair can't become a seed.
 
     Of pairs with equal texts the smallest id stays; those that only cleaning makes equal are told apart by which comes
-    first in the order of sampling. Both choices are the same in every sample that reaches the pair.
+    first in the order of sampling. Both choices are the same in every sample that reaches the pair. Near-duplicates fall by
+    that order too: for a seed kept before them, never for one that only a bigger sample would reach.
     """
 
     def __init__(self, judged: Judged, exclusions: Exclusions, options: CleaningOptions) -> None:
@@ -159,6 +165,7 @@ class _Faults:
         self._same_text = _repeats(judged.pairs, lambda p: (queries.get(p[0], p[0]), documents.get(p[1], p[1])))
         self._same_id = _repeats(judged.pairs, _id)
         self._taken: dict[bytes, str] = {}
+        self._twins = Twins(options.near_duplicates) if options.near_duplicates else None
 
     def of(self, seed: Seed) -> Fault | None:
         """The reason and a detail for the report's example; None, and the texts are taken, for a pair that is fine."""
@@ -177,7 +184,16 @@ class _Faults:
         if self._options.english_only and is_foreign(seed.document):
             return "language", seed.document
         taken = self._taken.setdefault(_digest(f"{seed.query}\n{seed.document}"), seed.id)
-        return None if taken == seed.id else ("duplicate", f"same texts as {taken}")
+        return self._twin(seed) if taken == seed.id else ("duplicate", f"same texts as {taken}")
+
+    def _twin(self, seed: Seed) -> Fault | None:
+        twin = self._twins.of(seed) if self._twins else None
+        return ("near_duplicate", f"nearly equal to {twin}") if twin else None
+
+    @property
+    def clusters(self) -> Clusters:
+        """Sizes of the clusters of near-duplicates."""
+        return self._twins.clusters if self._twins else Counter()
 
 
 def _id(pair: Pair) -> str:

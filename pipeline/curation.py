@@ -10,28 +10,35 @@ import apache_beam as beam
 from pipeline.chat.config import ChatConfig
 from pipeline.checks import check, check_whole
 from pipeline.conversing import ENDED, GOING_ON, Converse
-from pipeline.judging import judge
+from pipeline.judging import judge, judge_mined
 from pipeline.live import open_counts
 from pipeline.recipe import Recipe
-from pipeline.records import Deferred, Rejected, Tuple
+from pipeline.records import Deferred, Rejected, Seed, Tuple
 from pipeline.shards import Gone, Shard, write_shard
 from pipeline.staging import Wave, part_of, write_part
 from pipeline.synthesis import Outcome, instruct, poison
 
 
-def curate(pipeline: beam.Pipeline, wave: Wave, recipe: Recipe, chat: ChatConfig, source: str) -> None:
-    """Draw, instruct, poison, check and judge; every outcome is written to a part of the wave's unfinished folder."""
-    drawn = pipeline | "Seeds" >> beam.Create(wave.seeds) | "Draw" >> beam.Map(recipe.start)
+def curate(
+    pipeline: beam.Pipeline, seeds: Sequence[Seed], wave: Wave, recipe: Recipe, chat: ChatConfig, source: str
+) -> None:
+    """Draw, instruct, poison, check, judge and grade what was mined.
+
+    Every outcome is written to a part of the wave's unfinished folder.
+    """
+    drawn = pipeline | "Seeds" >> beam.Create(seeds) | "Draw" >> beam.Map(recipe.start)
     instructed = drawn | "Instruct" >> Converse(instruct, recipe, chat)
     poisoned = instructed[GOING_ON] | "Poison" >> Converse(poison, recipe, chat)
     checked = poisoned[GOING_ON] | "Check" >> beam.Map(check).with_output_types(Outcome) | "Pass" >> Sort()
     judged = checked[GOING_ON] | "Judge" >> Converse(judge, recipe, chat)
-    accepted = judged[GOING_ON] | "Check whole" >> beam.Map(check_whole, recipe.prompt_hashes, source)
+    graded = judged[GOING_ON] | "Judge mined" >> Converse(judge_mined, recipe, chat)
+    accepted = graded[GOING_ON] | "Check whole" >> beam.Map(check_whole, recipe.prompt_hashes, source)
     ended = {
         "instructed": instructed[ENDED],
         "poisoned": poisoned[ENDED],
         "checked": checked[ENDED],
         "judged": judged[ENDED],
+        "graded": graded[ENDED],
         "accepted": accepted,
     }
     # Counted before they flow together: a Flatten is a barrier in process, and the display must not wait for it.

@@ -16,9 +16,9 @@ from pipeline.chat.memory import Experience
 from pipeline.chat.money import Prices
 from pipeline.chat.request import ChatRequest, Usage
 from pipeline.chat.tokens import PER_MESSAGE, count_tokens
-from pipeline.judging import judge_data
+from pipeline.judging import judge_data, judge_mined_data
 from pipeline.recipe import Recipe
-from pipeline.records import OFFLINE, TASKS, Seed, Tuple
+from pipeline.records import JUDGE_MINED, JUDGED, OFFLINE, Mined, Seed, Tuple
 from pipeline.synthesis import instruct_data, poison_instruction_data, poison_query_data
 
 SAMPLE = 500
@@ -58,8 +58,8 @@ def estimate(
     step = max(1, len(seeds) // SAMPLE)
     drawn = [recipe.start(seed) for seed in seeds[::step]]
     lines = []
-    for task in TASKS:
-        model = recipe.judge if task == "judge" else recipe.generator
+    for task in recipe.tasks:
+        model = recipe.judge if task in JUDGED else recipe.generator
         if model == OFFLINE:
             continue
         known = experience.get((task, model), Experience())
@@ -127,6 +127,7 @@ def _count(recipe: Recipe, task: str, t: Tuple) -> tuple[int, int]:
         instruction_positive=INSTRUCTION,
         instruction_negative=INSTRUCTION,
         query_negative=t.query_positive,
+        mined=(Mined(t.document_id, t.document, 0.0),),
         hard_negative_document_1=t.document,
         hard_negative_document_2=t.document,
     )
@@ -137,6 +138,8 @@ def _count(recipe: Recipe, task: str, t: Tuple) -> tuple[int, int]:
         return _prompt(recipe.request(task, poison_instruction_data(t, recipe))), instruction + passage + 20
     if task == "poison_query":
         return _prompt(recipe.request(task, poison_query_data(t))), query + passage + 20
+    if task == JUDGE_MINED:
+        return _prompt(recipe.request(task, judge_mined_data(t))), count_tokens(RATIONALE) + 10
     return _prompt(recipe.request(task, judge_data(t))), count_tokens(RATIONALE) + 100
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from pipeline.chat.request import NoAnswer
 from pipeline.chat.structured import Asks, Unusable, fill
 from pipeline.recipe import Recipe, Thresholds
-from pipeline.records import CONTEXTS, PASSAGES, Matrix, Rejected, Tuple
+from pipeline.records import CONTEXTS, JUDGE_MINED, PASSAGES, Matrix, Rejected, Tuple
 from pipeline.synthesis import Outcome, ended
 
 DECIDING: Final = {
@@ -44,6 +44,30 @@ async def judge(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
         calls=t.calls + filled.calls,
     )
     return decide(judged, recipe.thresholds)
+
+
+async def judge_mined(t: Tuple, recipe: Recipe, chat: Asks) -> Outcome:
+    """Ask for the grade of the first mined passage under (I+, Q+), where the tuple has one.
+
+    It marks the passage and decides nothing: a tuple whose answer can't be used goes on with the passage not graded.
+    """
+    if not t.mined:
+        return t
+    try:
+        filled = await fill(chat, recipe.request(JUDGE_MINED, judge_mined_data(t)))
+    except NoAnswer as failure:
+        return ended(t, JUDGE_MINED, failure)
+    except Unusable as failure:
+        return replace(t, calls=t.calls + failure.calls)
+    first, *rest = t.mined
+    graded = replace(first, relevance=filled.fields["grade"])
+    return replace(t, mined=(graded, *rest), calls=t.calls + filled.calls)
+
+
+def judge_mined_data(t: Tuple) -> dict[str, object]:
+    """What prompts/judge_mined.md says the user message holds."""
+    assert t.mined
+    return {"instruction": t.instruction_positive, "query": t.query_positive, "passage": t.mined[0].document}
 
 
 def judge_data(t: Tuple) -> dict[str, object]:

@@ -15,7 +15,7 @@ from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
 from pipeline.errors import UsageError
 from pipeline.recipe import Recipe, shown_name
-from pipeline.records import OFFLINE, SPLITS, STAGES, TASKS
+from pipeline.records import OFFLINE, SPLITS, STAGES
 from pipeline.shards import file_sha256
 from pipeline.tasks import load_schema
 from pipeline.versions import versions
@@ -29,6 +29,8 @@ def build(
     recipe: Recipe,
     prices: Prices,
     source: Mapping[str, Any],
+    near_duplicates: Mapping[str, Any],
+    mining: Mapping[str, Any] | None,
     files: Sequence[Mapping[str, Any]],
     calls: Counter[tuple[str, str]],
     arguments: Mapping[str, Any],
@@ -48,6 +50,8 @@ def build(
         "rejected_by_stage": _by_stage(accounts),
         "deferred_by_reason": _by_reason(accounts, "deferred"),
         "source": dict(source),
+        "near_duplicates": dict(near_duplicates),
+        "mining": mining,
         "splits": {split: accounts.splits[split] for split in SPLITS},
         "by_dimension": _outcomes_by(accounts.dimensions),
         "by_form": _outcomes_by(accounts.forms),
@@ -57,9 +61,10 @@ def build(
         "prompts": recipe.prompt_hashes | {"dimensions": recipe.dimensions.hash},
         "schemas": {name: task.schema_hash for name, task in recipe.tasks.items()},
         "calls": {
-            task: {what: calls[task, what] for what in ("made", "from_memory", "failed_attempts")} for task in TASKS
+            task: {what: calls[task, what] for what in ("made", "from_memory", "failed_attempts")}
+            for task in recipe.tasks
         },
-        "tokens": _tokens(accounts),
+        "tokens": _tokens(accounts, recipe),
         **_cost(accounts, recipe, prices),
         "versions": versions(),
         "arguments": dict(arguments),
@@ -171,11 +176,11 @@ def _models(accounts: Accounts, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _tokens(accounts: Accounts) -> dict[str, Any]:
+def _tokens(accounts: Accounts, recipe: Recipe) -> dict[str, Any]:
     total = accounts.usage_where()
     accepted = accounts.outcomes["accepted"]
     return {
-        "by_task": {task: _shown(accounts.usage_where(task=task)) for task in TASKS},
+        "by_task": {task: _shown(accounts.usage_where(task=task)) for task in recipe.tasks},
         "total": _shown(total),
         "per_accepted_tuple": {k: round(v / accepted, 1) for k, v in _shown(total).items()} if accepted else None,
     }
@@ -197,7 +202,7 @@ def _cost(accounts: Accounts, recipe: Recipe, prices: Prices) -> dict[str, Any]:
     return {
         "cost_usd": total,
         "cost": {
-            "by_task": {task: accounts.cost_where(prices, task=task) for task in TASKS},
+            "by_task": {task: accounts.cost_where(prices, task=task) for task in recipe.tasks},
             "by_model": {shown_name(model): accounts.cost_where(prices, model=model) for model in models},
             "per_accepted_tuple": round(total / accepted, 6) if total is not None and accepted else None,
             **{outcome: accounts.cost_where(prices, outcome) for outcome in ("accepted", "rejected", "deferred")},

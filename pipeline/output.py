@@ -44,6 +44,11 @@ class Output:
         return self.work / "waves"
 
     @property
+    def mining(self) -> Path:
+        """The collection and its index, where a run mines."""
+        return self.work / "mining"
+
+    @property
     def live(self) -> Path:
         """Counts for the display, one file a process."""
         return self.work / "live"

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.text import Text
+
+from pipeline.sources.report import Progress as Told
 
 _LIVE_S = 0.25
 _PLAIN_S = 10.0
@@ -83,3 +86,8 @@ def _watch_plainly(
             highlight=False,
             soft_wrap=True,
         )
+
+
+def telling(status: Status) -> Told:
+    """What tells a status line how far reading, cleaning, indexing or mining is."""
+    return lambda what, done, total: status.update(f"{what}: {done:,}" + (f" of {total:,}" if total else ""))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.chat.request import ChatRequest, Sampling
 from pipeline.dimensions import Dimension, Dimensions, Form
-from pipeline.records import OFFLINE, OFFLINE_RULES, Seed, Tuple
+from pipeline.records import JUDGED, OFFLINE, OFFLINE_RULES, Seed, Tuple
 from pipeline.tasks import Task
 
 
@@ -50,6 +50,7 @@ class Recipe:
             wording_group=draw.wording_group,
             generator=shown_name(self.generator),
             judge=shown_name(self.judge),
+            mined=seed.mined,
         )
 
     def drawn(self, t: Tuple) -> tuple[Dimension, Form]:
@@ -60,7 +61,7 @@ class Recipe:
 
     def request(self, task: str, data: Mapping[str, object]) -> ChatRequest:
         """The request of a task with this run's model and sampling for it."""
-        if task == "judge":
+        if task in JUDGED:
             return self.tasks[task].request(self.judge, data, self.judge_sampling)
         return self.tasks[task].request(self.generator, data, self.generator_sampling)
 

@@ -44,8 +44,16 @@ OFFLINE: Final = "offline"
 OFFLINE_RULES: Final = "offline-rules"
 """What rows, manifest and card say for it, so that nobody takes rules for model output."""
 
-TASKS: Final = ("instruct", "poison_instruction", "poison_query", "judge")
+JUDGE_MINED: Final = "judge_mined"
+"""The task that a run has where it mines."""
+TASKS: Final = ("instruct", "poison_instruction", "poison_query", "judge", JUDGE_MINED)
 """The model tasks, in the order of the flow. Each has `prompts/TASK.md` and `schemas/TASK.json`."""
+JUDGED: Final = ("judge", JUDGE_MINED)
+"""Those that go to the judge."""
+
+# Passages of the collection, where the run mined, in parallel lists.
+MINED_DOCUMENTS: Final = "mined_documents"
+MINED_RELEVANCE: Final = "mined_relevance"
 
 Matrix = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
 
@@ -65,11 +73,25 @@ def plainly_pickled(cls: type[_Record]) -> type[_Record]:
 
 @plainly_pickled
 @dataclass(frozen=True, slots=True)
+class Mined:
+    """A passage of the collection that comes close to Q+ and that nobody judged relevant to it.
+
+    score: BM25, or the cosine. relevance: the judge's grade under (I+, Q+); None where it was not asked.
+    """
+
+    id: str
+    document: str
+    score: float
+    relevance: int | None = None
+
+
+@plainly_pickled
+@dataclass(frozen=True, slots=True)
 class Seed:
     """A judged pair of the source, cleaned: what a tuple is made from.
 
     `id` is `{query_id}-{document_id}`, unique in a run. `split` holds the whole connected component of shared
-    queries and passages (DESIGN invariant 6).
+    queries and passages (DESIGN invariant 6). `mined`: the highest score first; None where nothing was mined for.
     """
 
     id: str
@@ -78,6 +100,7 @@ class Seed:
     query: str
     document: str
     split: Split = "train"
+    mined: tuple[Mined, ...] | None = None
 
 
 @plainly_pickled
@@ -106,6 +129,7 @@ class Tuple:
     """A tuple on its way: what is not made yet is None. An accepted one has every text field, matrix and rationale.
 
     `relevance[c][p]` is the judge's grade, 0 to 3, of passage p (PASSAGES) for context c (CONTEXTS).
+    `mined` are passages of the collection, the first of them graded; None where the run did not mine.
     `wording_group` names the group of paraphrases that the offline model's instructions come from; None for a real model.
     """
 
@@ -129,6 +153,7 @@ class Tuple:
     generator_version: str | None = None
     judge: str = OFFLINE_RULES
     judge_version: str | None = None
+    mined: tuple[Mined, ...] | None = None
     calls: tuple[Call, ...] = field(default=())
 
 
@@ -154,7 +179,7 @@ class Deferred:
     detail: str
 
 
-STAGES: Final = ("instruct", "poison_instruction", "poison_query", "check", "judge", "split")
+STAGES: Final = ("instruct", "poison_instruction", "poison_query", "check", "judge", JUDGE_MINED, "split")
 
 REASONS: Final[dict[str, str]] = {
     # the model's answer
@@ -181,7 +206,8 @@ REASONS: Final[dict[str, str]] = {
     "judge_hard_negative_2": "the judge finds P-2 relevant to (I+, Q+)",
     # the data set as a whole
     "duplicate_tuple": "another accepted tuple holds the same texts",
-    "split_leak": "a generated text stands in another split too",
+    "near_duplicate_tuple": "another accepted tuple holds nearly the same texts",
+    "split_leak": "a generated text, or one nearly equal to it, stands in another split too",
 }
 """The closed list: every rejected row's `reason`, in words."""
 

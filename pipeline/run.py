@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from rich.console import Console
 import pipeline.quiet  # noqa: F401, first of ours: before anything imports Beam
 from pipeline import estimate, summary
 from pipeline import manifest as manifests
-from pipeline.accounts import add_untouched, keep_accounts
+from pipeline.accounts import Accounts, add_untouched, keep_accounts
 from pipeline.card import write_card
 from pipeline.chat.config import ChatConfig
 from pipeline.chat.memory import open_engine, read_experience
@@ -31,15 +32,17 @@ from pipeline.cleaning import CleaningOptions, Selection, select_seeds
 from pipeline.curation import write_shards
 from pipeline.dimensions import Dimensions
 from pipeline.errors import UsageError
+from pipeline.mining import Miner
 from pipeline.options import Options, parse
 from pipeline.output import Output, open_output
-from pipeline.progress import paper
+from pipeline.progress import paper, telling
 from pipeline.recipe import Recipe, Thresholds
 from pipeline.records import DEFERRALS, Seed
 from pipeline.report import write_report
 from pipeline.runners import make_runner
 from pipeline.shards import plan_shards, put_in_place
-from pipeline.sources import open_source, summary_lines
+from pipeline.sources import Source, open_source, summary_lines
+from pipeline.sources.passages import check_mineable
 from pipeline.splits import assign_splits
 from pipeline.staging import forget_other_waves, plan_waves
 from pipeline.tasks import load_tasks
@@ -72,15 +75,22 @@ def run(options: Options, output: Output, console: Console) -> int:
     make_runner(options.runner, options.beam)  # an unknown one is told before anything is read
     prices = Prices.load(options.price)
     recipe = make_recipe(options)
-    selection = read(options, console)
+    source = open_source(options.source, options.source_split, options.exclude_queries, options.near_duplicates)
+    if options.mining:
+        check_mineable(source)
+    selection = read(source, options, console)
     read_in = time.monotonic() - began
-    seeds = assign_splits(selection.seeds)
+    seeds = assign_splits(selection.seeds, options.near_duplicates)
     if options.estimate:
         return show_estimate(seeds, recipe, prices, options, output)
-    source = f"{selection.report.name}/{options.source_split}"
-    settings = {"recipe": recipe.fingerprint, "code": code_hash(), "source": source}
+    origin = f"{selection.report.name}/{options.source_split}"
+    settings = {"recipe": recipe.fingerprint, "code": code_hash(), "source": origin}
+    miner = None
+    if options.mining:
+        miner = Miner(options.mining, source, selection, seeds, output.mining, options.near_duplicates)
+        settings["mining"] = miner.fingerprint
     waves = plan_waves(seeds, options.wave_size, settings, output.waves)
-    inputs = hash_inputs(settings, seeds, options.num_shards)
+    inputs = hash_inputs(settings, seeds, options.num_shards, options.near_duplicates)
 
     before = manifests.read(output.manifest)
     if before and is_complete(before, inputs, output):
@@ -90,10 +100,10 @@ def run(options: Options, output: Output, console: Console) -> int:
     chat = chat_config(options, output)
     if not chat.offline_only:
         open_engine(chat.store).dispose()  # a store that can't be used is told here, before any worker starts
-    work = work_through(waves, recipe, source, options, chat, output, console)
+    work = work_through(waves, recipe, origin, options, chat, output, console, miner)
     close_chats()
     staged = [wave.folder for wave in waves if wave.folder.is_dir()]
-    accounts = keep_accounts(staged)
+    accounts = keep_accounts(staged, options.near_duplicates)
     add_untouched(accounts, sum(len(wave.seeds) for wave in waves if not wave.folder.is_dir()), "stopped")
     shards = plan_shards(accounts.splits, accounts.outcomes["rejected"], options.num_shards)
     with output.empty_scratch() as scratch:
@@ -104,6 +114,8 @@ def run(options: Options, output: Output, console: Console) -> int:
         recipe=recipe,
         prices=prices,
         source=selection.report.as_manifest(),
+        near_duplicates=near_duplicates(options, selection, accounts),
+        mining=mining(options, accounts),
         files=files,
         calls=work.calls,
         arguments=arguments(options),
@@ -121,7 +133,7 @@ def run(options: Options, output: Output, console: Console) -> int:
 def make_recipe(options: Options) -> Recipe:
     """What the command line asks for, as a value: prompts, schemas and dimensions are read here and nowhere later."""
     return Recipe(
-        tasks=load_tasks(),
+        tasks=load_tasks(mining=options.mining is not None),
         dimensions=Dimensions.load(),
         generator=options.generator,
         judge=options.judge,
@@ -133,17 +145,11 @@ def make_recipe(options: Options) -> Recipe:
     )
 
 
-def read(options: Options, console: Console) -> Selection:
+def read(source: Source, options: Options, console: Console) -> Selection:
     """Read the source, clean and sample. A source without a usable pair is a UsageError."""
-    source = open_source(options.source, options.source_split, exclude_queries=options.exclude_queries)
+    cleaning = CleaningOptions(near_duplicates=options.near_duplicates)
     with console.status("reading") as status:
-        selection = select_seeds(
-            source,
-            options.num_seeds,
-            options.seed,
-            CleaningOptions(),
-            progress=lambda what, done, total: status.update(f"{what}: {done:,}" + (f" of {total:,}" if total else "")),
-        )
+        selection = select_seeds(source, options.num_seeds, options.seed, cleaning, telling(status))
     for line in summary_lines(selection.report):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return selection
@@ -183,9 +189,9 @@ def show_estimate(seeds: Sequence[Seed], recipe: Recipe, prices: Prices, options
     return COMPLETE
 
 
-def hash_inputs(settings: dict[str, Any], seeds: Sequence[Seed], num_shards: int) -> str:
+def hash_inputs(settings: dict[str, Any], seeds: Sequence[Seed], num_shards: int, near: float) -> str:
     """The hash of everything that decides the shards: equal inputs, equal bytes."""
-    digest = hashlib.sha256(json.dumps([settings, num_shards], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([settings, num_shards, near], sort_keys=True).encode())
     for seed in sorted(seeds, key=lambda seed: seed.id):
         digest.update(json.dumps(asdict(seed), sort_keys=True).encode())
     return digest.hexdigest()
@@ -202,15 +208,38 @@ def is_complete(before: dict[str, Any], inputs: str, output: Output) -> bool:
     )
 
 
+def near_duplicates(options: Options, selection: Selection, accounts: Accounts) -> dict[str, Any]:
+    """Sizes of the clusters of near-duplicates; how many fell stands with the other reasons."""
+    clusters = {"seeds": selection.report.near_duplicate_clusters, "tuples": accounts.near_duplicate_clusters}
+    return {"threshold": options.near_duplicates or None} | {
+        what: {str(size): n for size, n in sorted(sizes.items())} for what, sizes in clusters.items()
+    }
+
+
+def mining(options: Options, accounts: Accounts) -> dict[str, Any] | None:
+    """What was mined and how the judge graded it; null where nothing was."""
+    if not options.mining:
+        return None
+    grades = {str(grade): n for grade, n in sorted(accounts.mined_grades.items())}
+    shown = {"model": _without_place(options.mine_model)}
+    return asdict(options.mining) | shown | {"passages": accounts.mined_passages, "first_grades": grades}
+
+
 def arguments(options: Options) -> dict[str, Any]:
     """The command line as understood, for the manifest: no places of this machine, and no secrets."""
     places = ("beam", "output", "source", "exclude_queries", "store", "base_url")
     shown = {name: value for name, value in asdict(options).items() if name not in places}
     return shown | {
         "exclude_queries": len(options.exclude_queries),
+        "mine_model": _without_place(options.mine_model),
         "store": urlsplit(options.store).scheme if options.store else "sqlite",
         "base_url": urlsplit(options.base_url).hostname if options.base_url else None,
     }
+
+
+def _without_place(model: str | None) -> str | None:
+    """A model's name: of a folder of this machine the last part."""
+    return Path(model).name if model and Path(model).exists() else model
 
 
 def figures(work: Work, read_in: float, seconds: float) -> dict[str, Any]:

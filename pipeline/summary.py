@@ -10,15 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.card import made_offline
-from pipeline.records import SPLITS, TASKS
+from pipeline.records import SPLITS
 
 
 def show(manifest: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print it."""
     console.print(_funnel(manifest))
     calls = manifest["calls"]
-    if any(calls[task]["made"] or calls[task]["from_memory"] for task in TASKS):
+    if any(calls[task]["made"] or calls[task]["from_memory"] for task in calls):
         console.print(_calls(manifest))
+        if not made_offline(manifest):
+            console.print(_per_tuple(manifest), highlight=False, soft_wrap=True)
     if made_offline(manifest):
         console.print(
             "generator or judge: offline-rules. Rules, not a language model: for trying out, not for training."
@@ -61,6 +63,23 @@ def _funnel(manifest: Mapping[str, Any]) -> Table:
     return table
 
 
+def _per_tuple(manifest: Mapping[str, Any]) -> str:
+    """What a tuple took, with its share of what was rejected, and what went into either."""
+    tokens, cost = manifest["tokens"]["per_accepted_tuple"], manifest["cost"]
+    if tokens is None:
+        return f"Nothing was accepted; the rejected cost {_dollars(cost['rejected'])}."
+    return (
+        f"An accepted tuple took {tokens['prompt']:,.0f} prompt tokens ({tokens['cached']:,.0f} of them cached) and "
+        f"{tokens['completion']:,.0f} answer tokens ({tokens['reasoning']:,.0f} reasoning), all told: "
+        f"{_dollars(cost['per_accepted_tuple'])}. The accepted cost {_dollars(cost['accepted'])}, "
+        f"the rejected {_dollars(cost['rejected'])}."
+    )
+
+
+def _dollars(cost: float | None) -> str:
+    return "an unknown amount" if cost is None else f"{cost:,.4f} US$"
+
+
 def _calls(manifest: Mapping[str, Any]) -> Table:
     table = Table(
         title="calls (recalled: answered from the memory), and their tokens",
@@ -71,7 +90,7 @@ def _calls(manifest: Mapping[str, Any]) -> Table:
     columns = ("task", "made", "recalled", "failed", "prompt", "cached", "answer", "reasoning", "US$")
     for name in columns:
         table.add_column(name, justify="left" if name == "task" else "right")
-    for task in TASKS:
+    for task in manifest["calls"]:
         calls, tokens = manifest["calls"][task], manifest["tokens"]["by_task"][task]
         cost = manifest["cost"]["by_task"][task]
         table.add_row(

@@ -8,7 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.records import TASKS, TEXT_COLUMNS, Call, Deferred, Rejected, Tuple
+from pipeline.records import (
+    MINED_DOCUMENTS,
+    MINED_RELEVANCE,
+    TASKS,
+    TEXT_COLUMNS,
+    Call,
+    Deferred,
+    Mined,
+    Rejected,
+    Tuple,
+)
 
 _MATRIX = pa.list_(pa.list_(pa.int8()))
 _HASHES = pa.struct([(task, pa.string()) for task in TASKS])
@@ -37,6 +47,10 @@ ACCEPTED = pa.schema(
         ("relevance", _MATRIX),
         ("rationale", pa.string()),
         *((name, pa.string()) for name in ("generator", "generator_version", "judge", "judge_version")),
+        ("mined_document_ids", pa.list_(pa.string())),
+        (MINED_DOCUMENTS, pa.list_(pa.string())),
+        ("mined_scores", pa.list_(pa.float32())),
+        (MINED_RELEVANCE, pa.list_(pa.int8())),
         ("prompt_hashes", _HASHES),
         ("source", pa.string()),
     ]
@@ -54,6 +68,12 @@ STAGED = pa.schema([*REJECTED, ("outcome", pa.string()), ("calls", _CALLS)])
 
 # by name: `dataclasses.asdict` copies every value deeply, at ten times the cost
 _TUPLE_FIELDS = tuple(field.name for field in fields(Tuple))
+_MINED_FIELDS = (
+    ("mined_document_ids", "id"),
+    (MINED_DOCUMENTS, "document"),
+    ("mined_scores", "score"),
+    (MINED_RELEVANCE, "relevance"),
+)
 _CALL_FIELDS = tuple(field.name for field in fields(Call))
 
 
@@ -70,6 +90,7 @@ def row_of(outcome: Tuple | Rejected | Deferred, prompt_hashes: Mapping[str, str
     """An outcome as a row of `STAGED`, by column name."""
     t = outcome if isinstance(outcome, Tuple) else outcome.tuple
     row = {name: getattr(t, name) for name in _TUPLE_FIELDS}
+    row |= _mined(row.pop("mined"))
     row["calls"] = [{name: getattr(call, name) for name in _CALL_FIELDS} for call in t.calls]
     row["prompt_hashes"] = prompt_hashes
     row["source"] = source
@@ -79,6 +100,11 @@ def row_of(outcome: Tuple | Rejected | Deferred, prompt_hashes: Mapping[str, str
         row["outcome"] = "rejected" if isinstance(outcome, Rejected) else "deferred"
         row |= {"stage": outcome.stage, "reason": outcome.reason, "detail": outcome.detail}
     return {name: _encodable(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _mined(mined: tuple[Mined, ...] | None) -> dict[str, list[Any] | None]:
+    """Parallel lists, a column each; null where the run did not mine."""
+    return {column: None if mined is None else [getattr(m, name) for m in mined] for column, name in _MINED_FIELDS}
 
 
 def _encodable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The four model tasks as values: prompt, schema and sampling, read once where the graph is built (DESIGN 4, 5, 8)."""
+"""The model tasks as values: prompt, schema and sampling, read once where the graph is built (DESIGN 4, 5, 8)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 import yaml
 
 from pipeline.chat.request import ChatRequest, Message, Sampling
-from pipeline.records import TASKS
+from pipeline.records import JUDGE_MINED, TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,12 @@ class Task:
         return ChatRequest(self.name, model, messages, self.schema, sampling)
 
 
-def load_tasks() -> dict[str, Task]:
-    """The tasks of `prompts/` and `schemas/`, by name, in the order of the flow. A malformed file is a ValueError."""
-    return {name: _load(name) for name in TASKS}
+def load_tasks(mining: bool = True) -> dict[str, Task]:
+    """The tasks of `prompts/` and `schemas/`, by name, in the order of the flow. A malformed file is a ValueError.
+
+    mining: whether the run has the task of the judge that only mined passages need.
+    """
+    return {name: _load(name) for name in TASKS if mining or name != JUDGE_MINED}
 
 
 def load_schema(name: str) -> dict[str, Any]:

@@ -8,7 +8,18 @@ from functools import cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 
-PACKAGES = ("inf-ir", "apache-beam", "openai", "pyarrow", "datasets", "ftfy", "py3langid", "pystemmer")
+PACKAGES = (
+    "inf-ir",
+    "apache-beam",
+    "openai",
+    "pyarrow",
+    "datasets",
+    "ftfy",
+    "py3langid",
+    "pystemmer",
+    "rensa",
+    "bm25s",
+)
 
 
 def versions() -> dict[str, str | None]:

@@ -19,10 +19,12 @@ from pipeline.chat.config import ChatConfig
 from pipeline.chat.endpoint import Fatal
 from pipeline.curation import curate
 from pipeline.live import read_counts
+from pipeline.mining import Miner
 from pipeline.options import Options
 from pipeline.output import Output
-from pipeline.progress import watching
+from pipeline.progress import telling, watching
 from pipeline.recipe import Recipe
+from pipeline.records import Seed
 from pipeline.runners import make_runner
 from pipeline.staging import Wave
 
@@ -49,6 +51,7 @@ def work_through(
     chat: ChatConfig,
     output: Output,
     console: Console,
+    miner: Miner | None = None,
 ) -> Work:
     """Curate every wave that is not finished. A stop (a fatal error of the endpoint) ends the run after its wave.
 
@@ -57,7 +60,7 @@ def work_through(
     began = time.monotonic()
     work = Work()
     while True:
-        one_pass(work, waves, recipe, source, options, chat, output, console)
+        one_pass(work, waves, recipe, source, options, chat, output, console, miner)
         if (
             "batch_running" not in work.deferred
             or "stopped" in work.deferred
@@ -101,17 +104,22 @@ def one_pass(
     chat: ChatConfig,
     output: Output,
     console: Console,
+    miner: Miner | None = None,
 ) -> None:
     """Curate the waves that are not finished once."""
     work.deferred.clear()
     for number, wave in enumerate(waves, start=1):
         if wave.finished:
             continue
+        seeds: Sequence[Seed] = wave.seeds
+        if miner:
+            with console.status("mining") as status:
+                seeds = miner.mine(wave.seeds, telling(status))
         wave.begin()
         forget_counts(output)
         label = "curating" if len(waves) == 1 else f"curating, wave {number} of {len(waves)}"
         with watching(console, label, len(wave.seeds), lambda: read_counts(output.live)):
-            run_beam(options, partial(curate, wave=wave, recipe=recipe, chat=chat, source=source))
+            run_beam(options, partial(curate, seeds=seeds, wave=wave, recipe=recipe, chat=chat, source=source))
         wave.end()
         work.waves_done += 1
         work.seeds_done += len(wave.seeds)

@@ -1,16 +1,18 @@
 """The Batch API: requests go out as files, jobs run for up to a day at half the price, results fill the same memory.
 
-The driver alone calls this, between passes over the seeds. Everything that it does stands in the store first: a job's row is
+The driver alone calls this, between passes over the seeds; of several that share a store, one at a time. Everything that it does stands in the store first: a job's row is
 written, with the requests that go out with it, before the job is created, and the job carries our id in its metadata. So after a
 crash at any moment a job is found again, by its batch id or by that metadata, and no request is ever in two living jobs.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +32,7 @@ BYTES = 200_000_000
 """A file's limits, https://platform.openai.com/docs/guides/batch."""
 POLL_S = 20.0
 _MARK = "infir_job"
+_LOCK = int.from_bytes(b"inf-ir", "big")
 _ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -44,7 +47,7 @@ class Progress:
 
 
 class Batches:
-    """The jobs of one store. `step` may be called again and again, from one process at a time."""
+    """The jobs of one store. `step` may be called again and again."""
 
     def __init__(self, config: ChatConfig, lines: int = LINES, size: int = BYTES) -> None:
         self._config = config
@@ -60,9 +63,10 @@ class Batches:
         """Find lost jobs, take in what has ended, send what waits. Raises Fatal with a sentence."""
         progress = Progress()
         try:
-            self._find_lost()
-            self._take_in(progress)
-            self._send(progress)
+            with _alone(self._engine):
+                self._find_lost()
+                self._take_in(progress)
+                self._send(progress)
         except openai.APIStatusError as error:
             response = error.response
             host = error.request.url.host
@@ -227,6 +231,21 @@ class Batches:
         """Roughly: four characters a token, and an answer of 200."""
         prompt = sum(len(message["content"]) for message in body["messages"]) // 4
         return self._prices.cost(model, Usage(prompt_tokens=prompt, completion_tokens=200), batch=True) or 0.0
+
+
+@contextmanager
+def _alone(engine: sa.Engine) -> Iterator[None]:
+    """Wait until no other run moves this store's jobs: a job that is being sent by one must not look lost to another."""
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:  # the end of a transaction gives the lock back, whatever happens
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            yield
+    elif engine.url.database:
+        with open(f"{engine.url.database}-jobs", "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    else:
+        yield
 
 
 def _answered(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -32,4 +32,4 @@ class ChatConfig:
     @property
     def window(self) -> int:
         """Requests in flight for one process."""
-        return max(1, self.concurrency // self.processes)
+        return self.concurrency // self.processes

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -13,6 +15,7 @@ import aiohttp
 import httpx2
 import openai
 import orjson
+from yarl import URL
 
 from pipeline.chat.config import ChatConfig
 from pipeline.chat.request import ChatRequest
@@ -54,13 +57,14 @@ class Endpoint:
     def __init__(self, config: ChatConfig) -> None:
         self._key = endpoint_key(config.base_url)
         client = openai.AsyncOpenAI(api_key=self._key, base_url=config.base_url, max_retries=0)
-        self._url = f"{str(client.base_url).rstrip('/')}/chat/completions"
+        self._url = URL(f"{str(client.base_url).rstrip('/')}/chat/completions")
         self._host = client.base_url.host
         told = {**client.default_headers, **client.auth_headers}
         self._http = aiohttp.ClientSession(
             # with organisation, project and custom headers; without what describes the client's own machine
             headers={k: v for k, v in told.items() if isinstance(v, str) and not k.lower().startswith("x-stainless")},
             connector=aiohttp.TCPConnector(limit=config.window, ssl=httpx2.create_ssl_context()),
+            cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=config.timeout_s),
         )
         # Looked up once: aiohttp's own trust_env reads the environment and a .netrc file in a thread, for every request.
@@ -152,13 +156,16 @@ def _in_json_mode(request: ChatRequest) -> bytes:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from `retry-after-ms` or `retry-after`; a date is read as no hint."""
+    """Seconds, from `retry-after-ms` or `retry-after`, which may be a date (RFC 9110, 10.2.3)."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             return float(headers[name]) / unit
         except (KeyError, ValueError):
             continue
-    return None
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError):
+        return None
 
 
 def _short(text: str) -> str:

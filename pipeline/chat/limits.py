@@ -15,6 +15,12 @@ CUT = 0.7
 GROWTH = 0.05
 """And grows by this share, and one, for every window of answers: back to full from a half in some 14 windows."""
 LONGEST_PAUSE_S = 60.0
+SLOW = 2.0
+"""Answers that take this many times their task's usual latency, on average over a window, shrink the window too."""
+SLOW_FLOOR = 0.25
+"""Latency alone, which may have other causes than our load, shrinks it no further than to this share."""
+_FORGETS = 1.05  # what is usual rises this much with every window of answers: an endpoint may get slower for good
+_FEWEST = 32  # answers that a mean is taken over
 
 
 @dataclass(slots=True)
@@ -35,6 +41,32 @@ class Bucket:
     def take(self, amount: float) -> None:
         """Take an amount that `wait_s` allowed."""
         self.level -= amount
+
+
+class _Pace:
+    """How slow an endpoint is against what was usual for the same tasks: tasks differ, and so do single answers."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._usual_s: dict[str, float] = {}
+        self._latencies_s: dict[str, list[float]] = {}
+        self._taken = 0
+
+    def take(self, task: str, latency_s: float) -> float:
+        """With the last answer of a window, its mean latency over the usual; 1.0 in between."""
+        self._latencies_s.setdefault(task, []).append(latency_s)
+        self._taken += 1
+        if self._taken < self._size:
+            return 1.0
+        slowness = n = 0.0
+        for name, latencies in self._latencies_s.items():
+            if len(latencies) >= _FEWEST // 4:
+                mean = sum(latencies) / len(latencies)
+                usual = self._usual_s[name] = min(mean, self._usual_s.get(name, mean) * _FORGETS)
+                slowness += len(latencies) * mean / max(usual, 1e-9)
+                n += len(latencies)
+        self._latencies_s, self._taken = {}, 0
+        return slowness / n if n else 1.0
 
 
 class Limits:
@@ -61,6 +93,7 @@ class Limits:
         self._paused_until = 0.0
         self._cut_at = 0.0
         self._streak = 0
+        self._pace = _Pace(max(window, _FEWEST))
         self._timer: asyncio.TimerHandle | None = None
 
     async def enter(self, priority: int, tokens: float) -> None:
@@ -80,10 +113,13 @@ class Limits:
         self.in_flight -= 1
         self._let_in()
 
-    def succeeded(self) -> None:
-        """An answer came: open the window a little."""
+    def answered(self, task: str, latency_s: float) -> None:
+        """An answer came: open the window a little, or shrink it where a whole window of answers came late."""
         self._streak = 0
-        self.allowed = min(self.window, self.allowed + (1 + GROWTH * self.allowed) / max(1.0, self.allowed))
+        if self._pace.take(task, latency_s) >= SLOW:
+            self.allowed = min(self.allowed, max(1.0, self.allowed * CUT, self.window * SLOW_FLOOR))
+        else:
+            self.allowed = min(self.window, self.allowed + (1 + GROWTH * self.allowed) / max(1.0, self.allowed))
 
     def pushed_back(self, began: float, retry_after_s: float | None) -> None:
         """The endpoint said, or showed, that it is too much: everybody waits, together, and fewer go on.

@@ -1,16 +1,22 @@
 """Remembers every answer, durably, before anything downstream sees it: SQLite on a machine, PostgreSQL for many.
 
 One thread a process owns the connection. It takes whatever questions and answers have gathered while it was busy, serves them in
-one transaction, and wakes the waiting coroutines once. So an answer costs a share of one commit (an fsync with SQLite), not a
-commit of its own, and several processes can share a store.
+one transaction, and wakes the waiting coroutines once. So an answer costs a share of one commit, not a commit of its own, and
+several processes can share a store.
+
+An answer gets safe in two steps. Once it is written, no kill of the process can lose it: that takes well under a millisecond,
+and its slot of the window waits for no more. Once it is synced, no power cut can: that is a disk's flush, which another thread
+asks for, once for all that gathers meanwhile, and whoever uses the answer waits for it. PostgreSQL does both in its commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
@@ -128,7 +134,7 @@ class _Look:
 
 
 @dataclass(slots=True)
-class _Keep:
+class _Write:
     answer: Remembered
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[float]
@@ -141,14 +147,15 @@ class _Order:
     future: asyncio.Future[int]
 
 
-_Job = _Look | _Keep | _Order
+_Job = _Look | _Write | _Order
 
 
 class Memory:
     """The store as coroutines see it. A store that can't be used is a UsageError when it is opened."""
 
     def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
+        self._engine = open_engine(url, flush=False)
+        self._flusher = _Flusher(self._engine)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="memory", daemon=True)
         self._thread.start()
@@ -160,15 +167,19 @@ class Memory:
         self._jobs.put(_Look(key, loop, future))
         return await future
 
-    async def keep(self, answer: Remembered) -> float:
-        """Returns when the answer is durable: what has been spent over the whole store, other processes included.
+    async def write(self, answer: Remembered) -> float:
+        """Returns when no kill can lose the answer: what has been spent over the whole store, other processes included.
 
         Raises OSError where the store fails, a full disk for one.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[float] = loop.create_future()
-        self._jobs.put(_Keep(answer, loop, future))
+        self._jobs.put(_Write(answer, loop, future))
         return await future
+
+    async def sync(self) -> None:
+        """Returns when no power cut can lose what is written. Raises OSError where the disk fails."""
+        await self._flusher.flush()
 
     async def order(self, request: ChatRequest) -> int:
         """Put a request into the outbox of the batch jobs; returns, when that is durable, how often it has failed there."""
@@ -186,6 +197,7 @@ class Memory:
         """Serve what waits, then close."""
         self._jobs.put(None)
         self._thread.join()
+        self._flusher.close()
         self._engine.dispose()
 
     def _serve(self) -> None:
@@ -207,7 +219,7 @@ class Memory:
 
     def _transact(self, jobs: Sequence[_Job]) -> tuple[dict[str, Remembered], dict[str, int], float]:
         keys = [job.key for job in jobs if isinstance(job, _Look)]
-        rows = [{name: getattr(job.answer, name) for name in _FIELDS} for job in jobs if isinstance(job, _Keep)]
+        rows = [{name: getattr(job.answer, name) for name in _FIELDS} for job in jobs if isinstance(job, _Write)]
         ordered = {job.request.key: job.request for job in jobs if isinstance(job, _Order)}
         found: dict[str, Remembered] = {}
         tries: dict[str, int] = {}
@@ -229,8 +241,56 @@ class Memory:
         return found, tries, spent
 
 
-def open_engine(url: str) -> sa.Engine:
-    """Open a store, making it where there is none. A damaged or foreign one is refused and never written to."""
+class _Flusher:
+    """Flushes a SQLite file's write-ahead log to the disk; PostgreSQL has done so by the end of its commit."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        database = engine.url.database
+        self._log = Path(f"{database}-wal") if engine.dialect.name == "sqlite" and database else None
+        self._file: int | None = None
+        self._thread = ThreadPoolExecutor(1, "flush")
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+
+    async def flush(self) -> None:
+        """Returns when what was written before is on the disk. Those who ask during one flush share the next."""
+        if self._log is None:
+            return
+        if self._next is None:
+            self._next = asyncio.create_task(self._flush_after(self._running))
+        await asyncio.shield(self._next)
+
+    def close(self) -> None:
+        """Close the log."""
+        self._thread.shutdown()
+        if self._file is not None:
+            os.close(self._file)
+
+    async def _flush_after(self, running: asyncio.Task[None] | None) -> None:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._fsync)
+        except OSError as error:
+            raise OSError(f"the store of answers failed: {error.strerror}") from None
+
+    def _fsync(self) -> None:
+        assert self._log is not None
+        if self._file is None:
+            # It lies there from the first write on, and stays as long as the engine has a connection.
+            self._file = os.open(self._log, os.O_RDONLY)
+            folder = os.open(self._log.parent, os.O_RDONLY)
+            os.fsync(folder)  # a new file survives a power cut once its folder is flushed too
+            os.close(folder)
+        os.fsync(self._file)
+
+
+def open_engine(url: str, flush: bool = True) -> sa.Engine:
+    """Open a store, making it where there is none. A damaged or foreign one is refused and never written to.
+
+    flush: every commit to a SQLite file waits for the disk; False where the caller sees to that (`Memory.sync`).
+    """
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
@@ -240,7 +300,7 @@ def open_engine(url: str) -> sa.Engine:
         engine = looking = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=2)
     elif parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(parsed, connect_args={"timeout": 60, "check_same_thread": False})
-        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "connect", _set_up_flushed if flush else _set_up_unflushed)
         looking = sa.create_engine(f"sqlite:///file:{quote(parsed.database or '')}?mode=ro&uri=true")
     else:
         raise UsageError(f"--store: {shown} is not a store that we know; expected sqlite:///FILE or postgresql://…")
@@ -339,9 +399,13 @@ def _make_ours(engine: sa.Engine) -> None:
             time.sleep(0.05)
 
 
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    # FULL: an answer that was paid for survives a power cut, not only a crash of ours. Commits are shared, so it is cheap.
+def _set_up_flushed(connection: Any, _: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _set_up_unflushed(connection: Any, _: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -30,10 +30,12 @@ class Sampling:
 
     def sent(self) -> dict[str, Any]:
         """The settings that are sent."""
-        return {name: value for name in _SETTINGS if (value := getattr(self, name)) is not None}
+        return _sent(self)
 
 
-_SETTINGS = tuple(setting.name for setting in fields(Sampling))
+@lru_cache(maxsize=16)
+def _sent(sampling: Sampling) -> dict[str, Any]:
+    return {name: value for name, value in asdict(sampling).items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
 from typing import Any
 
 import tenacity
@@ -142,7 +141,8 @@ class Chat:
             raise self._stop(str(error)) from None
         if remembered is not None:
             self._count("from_memory")
-            return answer_of(json.loads(remembered.raw), from_memory=True, cost_usd=remembered.cost_usd)
+            body = json.loads(remembered.raw)
+            return answer_of(body, Usage(**usage_of(body)), from_memory=True, cost_usd=remembered.cost_usd)
         if self._config.mode == "batch":
             raise await self._order(request)
         return await self._ask_endpoint(request)
@@ -164,14 +164,16 @@ class Chat:
             nonlocal failed
             await self._limits.enter(TASKS.index(request.task), _expected_tokens(request) if self._config.tpm else 0.0)
             try:
-                # The slot is held until the answer is durable: what a kill can lose is what was in flight, and no more.
-                return await self._keep(request, *await self._once(request), failed)
+                # The slot is held until the answer is written: what a kill can lose is what was in flight, and no more.
+                answer = await self._write(request, *await self._once(request), failed)
             except Passing:
                 failed += 1
                 self._count("failed_attempts")
                 raise
             finally:
                 self._limits.leave()
+            await self._sync()
+            return answer
 
         try:
             try:
@@ -191,12 +193,13 @@ class Chat:
         except Fatal as failure:
             raise self._stop(failure.sentence) from None
 
-    async def _keep(
+    async def _write(
         self, request: ChatRequest, raw: str, body: Mapping[str, Any], latency_s: float, failed: int
     ) -> Answer:
-        """The answer; returns when it is durable. Its cost counts from now on: the budget is held against it."""
-        answer = answer_of(body, failed_attempts=failed, latency_s=latency_s)
-        answer = replace(answer, cost_usd=self._prices.cost(request.model, answer.usage))
+        """The answer, written. Its cost counts from now on: the budget is held against it."""
+        usage = Usage(**usage_of(body))
+        cost_usd = self._prices.cost(request.model, usage)
+        answer = answer_of(body, usage, failed_attempts=failed, latency_s=latency_s, cost_usd=cost_usd)
         remembered = Remembered(
             key=request.key,
             task=request.task,
@@ -213,7 +216,7 @@ class Chat:
         )
         self._unkept_usd += answer.cost_usd or 0.0
         try:
-            self._spent = await self._memory.keep(remembered)
+            self._spent = await self._memory.write(remembered)
         except OSError as error:
             raise Fatal(str(error)) from None
         finally:
@@ -221,6 +224,12 @@ class Chat:
         self._failed_in_a_row, self._answered = 0, True
         self._count("made")
         return answer
+
+    async def _sync(self) -> None:
+        try:
+            await self._memory.sync()
+        except OSError as error:
+            raise Fatal(str(error)) from None
 
     async def _once(self, request: ChatRequest) -> tuple[str, dict[str, Any], float]:
         """One attempt, in a slot of the window: the response as it came and as parsed, and its latency."""
@@ -238,9 +247,10 @@ class Chat:
             if failure.pushes_back:
                 self._limits.pushed_back(began, failure.retry_after_s)
             raise
-        self._limits.succeeded()
+        latency_s = time.monotonic() - began
+        self._limits.answered(request.task, latency_s)
         _heed(headers, self._limits)
-        return raw, body, time.monotonic() - began
+        return raw, body, latency_s
 
     def _may_pass(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
@@ -277,6 +287,7 @@ async def _tell(conversation: Coroutine[Any, Any, Any], ended: Callable[[Any, Ba
 
 def answer_of(
     body: Mapping[str, Any],
+    usage: Usage,
     *,
     failed_attempts: int = 0,
     latency_s: float = 0.0,
@@ -290,7 +301,7 @@ def answer_of(
         content=message.get("content"),
         refusal=message.get("refusal"),
         finish_reason=choice.get("finish_reason") or "none",
-        usage=Usage(**usage_of(body)),
+        usage=usage,
         model_version=str(body.get("model") or "unknown"),
         failed_attempts=failed_attempts,
         latency_s=latency_s,

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 import jsonschema_rs
+import orjson
 
 from pipeline.chat.request import Answer, ChatRequest, Message
 from pipeline.records import Call
@@ -68,11 +69,9 @@ async def fill(chat: Asks, request: ChatRequest) -> Filled:
 def parse(content: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """The object that fills the schema and "", or None and what is wrong, in words that a model can act on."""
     try:
-        fields = json.loads(content)
+        fields = orjson.loads(content)
     except ValueError as error:
         return None, f"The answer is not JSON: {error}"
-    except RecursionError:
-        return None, "The answer is not JSON: it is nested too deeply"
     problems = [_told(error) for error in islice(_validator(schema).iter_errors(fields), _PROBLEMS)]
     if problems:
         return None, "; ".join(problems)

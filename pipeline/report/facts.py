@@ -12,7 +12,7 @@ import bm25s
 import numpy as np
 from scipy.sparse import csr_array
 
-from pipeline.checks import folded, trigrams
+from pipeline.measures.overlap import folded, trigrams
 from pipeline.measures.topicality import stems
 from pipeline.records import CONTEXTS, PASSAGES
 
@@ -51,7 +51,7 @@ def near_duplicates(texts: Sequence[str]) -> float:
     if len(texts) < 2:
         return 0.0
     sets = [trigrams(text) for text in texts]
-    numbers: dict[tuple[str, ...], int] = {}
+    numbers: dict[str, int] = {}
     columns = [numbers.setdefault(gram, len(numbers)) for grams in sets for gram in grams]
     sizes = np.array([len(grams) for grams in sets])
     starts = np.concatenate([[0], np.cumsum(sizes)])

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pipeline.card import made_offline, read_agreement, with_interval
 from pipeline.dimensions import Dimensions
 from pipeline.judging import DECIDING
-from pipeline.records import DEFERRALS, PASSAGES, REASONS, SPLITS, STAGES, TASKS
+from pipeline.records import DEFERRALS, JUDGE_MINED, PASSAGES, REASONS, SPLITS, STAGES
 from pipeline.report import charts, facts
 from pipeline.report.survey import Survey, read_survey
 from pipeline.tasks import load_tasks
@@ -57,7 +57,7 @@ def render(manifest: Mapping[str, Any], survey: Survey, agreement: Mapping[str, 
         m=manifest,
         offline=made_offline(manifest),
         splits=SPLITS,
-        tasks=TASKS,
+        tasks=list(manifest["calls"]),
         reasons=REASONS,
         deferrals=DEFERRALS,
         stages=_stages(manifest),
@@ -180,7 +180,7 @@ def _json(value: Any) -> str:
 def _prompts(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The prompts and schemas in full, where those that are installed are those of the data set."""
     shown = []
-    for name, task in load_tasks().items():
+    for name, task in load_tasks(mining=JUDGE_MINED in manifest["prompts"]).items():
         prompt = manifest["prompts"].get(name)
         same_schema = manifest["schemas"].get(name) == task.schema_hash
         shown.append(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from pipeline.near_duplicates import DEFAULT
 from pipeline.sources.exclusions import Exclusions, read_exclusions
 from pipeline.sources.hub import open_hub
 from pipeline.sources.qa import SUFFIXES, QaFile
@@ -27,13 +28,14 @@ __all__ = [
 SAMPLE = "sample"
 
 
-def open_source(source: str, split: str, exclude_queries: Sequence[str | Path] = ()) -> Source:
+def open_source(source: str, split: str, exclude_queries: Sequence[str | Path] = (), near: float = DEFAULT) -> Source:
     """Find the source: `sample`, a passage-ranking folder, a QA-format file, or `hf:REPO:CONFIG`.
 
-    exclude_queries: files of benchmark queries that no seed may hold; they are read at once.
+    exclude_queries: files of benchmark queries that no seed may hold; they are read at once. near: the Jaccard of content words
+    from which a query nearly equals one of them; 0 asks for the same content words.
     Raises SourceError for what can be seen without reading the source: what is missing, and which splits there are.
     """
-    exclusions = read_exclusions(exclude_queries)
+    exclusions = read_exclusions(exclude_queries, near or 1.0)
     if source.startswith("hf:"):
         return open_hub(source, split, exclusions)
     if source == SAMPLE:

@@ -3,67 +3,57 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Final
 
-import Stemmer
-
+from pipeline.measures.overlap import fold
+from pipeline.near_duplicates import DEFAULT, QueryIndex
 from pipeline.sources.lines import read_blocks
 from pipeline.sources.report import FileRead, SourceError, SourceReport, excerpt
 
-_NOT_WORDS = re.compile(r"[\W_]+")
-# Words that a query can gain or lose and still ask the same. Those that change the question (who, when, how) stay.
-_EMPTY: Final = """a an and are be been can could did do does for from give i in is it its me my of on or please should
-    tell that the their there this to was were what whats which will with would you your"""
-_EMPTY_WORDS: Final = frozenset(_EMPTY.split())
-
-
-def fold(query: str) -> str:
-    """The query in lower case with anything between words as one space: equal for queries that differ in looks only."""
-    return _NOT_WORDS.sub(" ", unicodedata.normalize("NFKC", query).casefold()).strip()
-
-
-@cache
-def _stemmer() -> Stemmer.Stemmer:
-    return Stemmer.Stemmer("english")
+MTEB: Final = "mteb:"
+"""What a task of mteb is named with, where a file may stand."""
 
 
 class Exclusions:
-    """The queries to keep out, folded. `files` are the files they came from."""
+    """The queries to keep out, folded. `files` are the files they came from.
 
-    def __init__(self, queries: Sequence[str] = (), files: Sequence[FileRead] = ()) -> None:
+    threshold: the Jaccard of content words from which a query nearly equals one of them.
+    """
+
+    def __init__(self, queries: Sequence[str] = (), files: Sequence[FileRead] = (), threshold: float = DEFAULT) -> None:
         self.files = tuple(files)
-        self._folded = {folded for query in queries if (folded := fold(query))}
-        self._stems = {stems for folded in self._folded if (stems := _stems(folded))}
+        self._queries = sorted({folded for query in queries if (folded := fold(query))})
+        self._folded = frozenset(self._queries)
+        self._index = QueryIndex(threshold, self._queries)
+        for folded in self._queries:
+            self._index.add(self._index.sketch(folded))
 
     def __len__(self) -> int:
         return len(self._folded)
 
     def match(self, query: str) -> bool:
-        """Whether the query equals one of them, or has the same content words after stemming, in any order."""
+        """Whether the query equals one of them, or nearly: by its content words after stemming, in any order."""
         if not self._folded:
             return False
-        folded = fold(query)
-        return folded in self._folded or _stems(folded) in self._stems
+        proposed = self._index.proposed(self._index.sketch(query))
+        return fold(query) in self._folded or any(self._index.alike(query, self._queries[i]) for i in proposed)
 
 
-def _stems(folded: str) -> frozenset[str]:
-    words = [word for word in folded.split() if word not in _EMPTY_WORDS]
-    return frozenset(_stemmer().stemWords(words))
+def read_exclusions(paths: Sequence[str | Path], threshold: float = DEFAULT) -> Exclusions:
+    """Read `qid<tab>text` lines, one query a line, or (`.jsonl`) objects with `text`, plain or `.gz`; or `mteb:TASK`.
 
-
-def read_exclusions(paths: Sequence[str | Path]) -> Exclusions:
-    """Read `qid<tab>text` lines, one query a line, or (`.jsonl`) objects with `text`; plain or `.gz`.
-
-    Raises SourceError where a file is missing or holds no query, and for a line of JSON that has no text.
+    Raises SourceError where a file is missing or holds no query, for a line of JSON that has no text, and where a task's queries
+    can't be had.
     """
     report = SourceReport("", "", "", "")
     queries: list[str] = []
-    for path in map(Path, paths):
+    for given in paths:
+        if str(given).startswith(MTEB):
+            queries += _queries_of_task(str(given), report)
+            continue
+        path = Path(given)
         if not path.is_file():
             raise SourceError(f"The file of queries to exclude, {path.name}, is not there.")
         before = len(queries)
@@ -74,7 +64,36 @@ def read_exclusions(paths: Sequence[str | Path]) -> Exclusions:
                     queries.append(_query(line, f"{path.name}:{number}", is_json))
         if len(queries) == before:
             raise SourceError(f"The file of queries to exclude, {path.name}, is empty.")
-    return Exclusions(queries, report.files)
+    return Exclusions(queries, report.files, threshold)
+
+
+def _queries_of_task(given: str, report: SourceReport) -> list[str]:
+    """The queries of a task of mteb, all its evaluated splits and languages, without its corpus."""
+    name = given.removeprefix(MTEB)
+    try:
+        import mteb  # noqa: PLC0415, an extra, and seconds to import
+        from mteb.abstasks.retrieval_dataset_loaders import RetrievalDatasetLoader  # noqa: PLC0415
+    except ImportError:
+        raise SourceError(f"--exclude-queries {given} needs mteb: pip install 'inf-ir[bench]'.") from None
+    try:
+        task = mteb.get_task(name)
+    except KeyError:
+        raise SourceError(f"--exclude-queries {given}: mteb has no task of that name.") from None
+    where, subsets = task.metadata.dataset, task.hf_subsets if task.metadata.is_multilingual else ["default"]
+    queries: list[str] = []
+    try:
+        for subset in subsets:
+            for split in task.eval_splits:
+                loader = RetrievalDatasetLoader(where["path"], where["revision"], split=split, config=subset)
+                queries += loader._load_queries(None)["text"]  # its public load() fetches the whole corpus too
+    except Exception as error:  # what mteb and the Hub raise is no closed list
+        first = excerpt((str(error).splitlines() or [""])[0]).rstrip(".")
+        raise SourceError(
+            f"--exclude-queries {given}: its queries can't be had ({type(error).__name__}: {first}). They come from the Hub, so "
+            "it must be a retrieval task, and the Hub within reach or its data in the cache; a file of queries does as well."
+        ) from None
+    report.files.append(FileRead(f"{given}@{where['revision']}"))
+    return list(dict.fromkeys(queries))
 
 
 def _query(line: bytes, where: str, is_json: bool) -> str:

@@ -56,6 +56,9 @@ class QaReader:
             self.malformed("empty_text", where, f"query {query_id}", "an empty query")
             return
         self._records += 1
+        self._take_record(query_id, query, passages, where)
+
+    def _take_record(self, query_id: str, query: str, passages: list[tuple[bool, str]], where: str) -> None:
         for selected, text in passages:
             self.report.judgements += 1
             if not selected:
@@ -65,8 +68,13 @@ class QaReader:
             else:
                 self._take_pair(query_id, query, text, where)
 
+    @staticmethod
+    def passage_id(text: str) -> str:
+        """Passages have no id of their own in this format: the hash of their text."""
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
     def _take_pair(self, query_id: str, query: str, text: str, where: str) -> None:
-        document_id = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        document_id = self.passage_id(text)
         if (query_id, document_id) in self._pairs:
             self.report.duplicates.note("judgement", where, f"{query_id} {document_id}")
         self._pairs[query_id, document_id] = None
@@ -137,13 +145,18 @@ class QaFile:
         name = self.path.name
         report = SourceReport(name, "qa", self.split, LICENCE_UNKNOWN, list(self.exclusions.files))
         reader = QaReader(report)
+        self.read_into(reader, progress)
+        return reader.finish(name)
+
+    def read_into(self, reader: QaReader, progress: Progress | None) -> None:
+        """Hand every record to a reader."""
+        name = self.path.name
         if name.endswith(".parquet"):
             self._read_parquet(reader, progress)
         elif name.endswith((".jsonl", ".jsonl.gz")):
             self._read_lines(reader, progress)
         else:
             self._read_json(reader, progress)
-        return reader.finish(name)
 
     def _read_lines(self, reader: QaReader, progress: Progress | None) -> None:
         for block in read_blocks(self.path, reader.report, progress):

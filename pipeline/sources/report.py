@@ -76,7 +76,8 @@ class FileRead:
 class SourceReport:
     """The account of one reading. Every judgement read is not relevant, a duplicate, dangling, textless, or eligible.
 
-    `eligible` pairs are there; `examined` of them were cleaned to get `sampled`; `dropped` says why the others fell.
+    `eligible` pairs are there; `examined` of them were cleaned to get `sampled`; `dropped` says why the others fell;
+    `near_duplicate_clusters` counts, by size, the clusters of a seed and its twins that were dropped for it.
     """
 
     name: str
@@ -92,6 +93,7 @@ class SourceReport:
     dangling: Tally = field(default_factory=Tally)
     dropped: Tally = field(default_factory=Tally)
     excluded_queries: int = 0
+    near_duplicate_clusters: Counter[int] = field(default_factory=Counter)
     eligible: int = 0
     examined: int = 0
     sampled: int = 0

@@ -12,6 +12,7 @@ import json
 import math
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,8 @@ class Log:
     served: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)
+    """When each attempt came, by `time.monotonic`."""
     most_in_flight: int = 0
 
 
@@ -82,6 +85,7 @@ class Endpoint:
     sigma: float = 0.0
     responder: Callable[[dict[str, Any]], str] = write
     key: str = KEY
+    """The key that is valid here; with an empty one any request is let in."""
     models: tuple[str, ...] = MODELS
     structured: bool = True
     keep_bodies: bool = False
@@ -97,6 +101,7 @@ class Endpoint:
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 28)
         app.router.add_post("/v1/chat/completions", self.complete)
+        app.router.add_get("/v1/models", self._list_models)
         self.batches.add_routes(app, self)
         return app
 
@@ -110,16 +115,20 @@ class Endpoint:
         finally:
             self._in_flight -= 1
 
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]})
+
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         name = hashlib.sha256(raw).hexdigest()
-        if name in self._made and request.headers.get("Authorization") == f"Bearer {self.key}":
+        if name in self._made and self._lets_in(request):
             await self._take_time()
             return web.Response(body=self._made[name], content_type="application/json")
         refusal = self._refused(request, raw)
         if refusal is not None:
             return refusal
         self.log.attempts[name] += 1
+        self.log.moments.append(time.monotonic())
         body = json.loads(raw)
         if self.keep_bodies:
             self.log.bodies.append(body)
@@ -145,8 +154,11 @@ class Endpoint:
             mu = math.log(self.latency_s) - self.sigma**2 / 2
             await asyncio.sleep(random.lognormvariate(mu, self.sigma))
 
+    def _lets_in(self, request: web.Request) -> bool:
+        return not self.key or request.headers.get("Authorization") == f"Bearer {self.key}"
+
     def _refused(self, request: web.Request, raw: bytes) -> web.Response | None:
-        if request.headers.get("Authorization") != f"Bearer {self.key}":
+        if not self._lets_in(request):
             return error(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')[-8:]}.")
         if request.headers.get("Content-Type", "").split(";")[0] != "application/json":
             return error(415, "expected application/json")
@@ -271,8 +283,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency-ms", type=float, default=200.0)
     parser.add_argument("--sigma", type=float, default=0.3)
+    parser.add_argument("--keyless", action="store_true", help="let everybody in: some clients send no key to loopback")
     options = parser.parse_args()
-    endpoint = Endpoint(latency_s=options.latency_ms / 1000, sigma=options.sigma, remembers=True)
+    key = "" if options.keyless else KEY
+    endpoint = Endpoint(latency_s=options.latency_ms / 1000, sigma=options.sigma, key=key, remembers=True)
     with serving(endpoint, options.port):
         print(endpoint.url, flush=True)
         threading.Event().wait()

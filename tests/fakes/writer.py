@@ -56,6 +56,8 @@ def fill(task: str, data: dict[str, Any]) -> dict[str, Any]:
     if task == "poison_query":
         passage = prose(f"p2 {data['instruction']} {data['query']}")
         return {"query_negative": f"{data['query']} or {tag(passage)}", "hard_negative_document_2": passage}
+    if task == "judge_mined":
+        return {"rationale": "Held against the marks of the context.", "grade": int(tag(data["passage"])[1], 16) % 4}
     return _judge(data)
 
 

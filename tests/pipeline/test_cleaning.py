@@ -225,6 +225,50 @@ def test_queries_to_exclude_are_read_in_three_forms(tmp_path: Path) -> None:
     assert [f.name for f in exclusions.files] == ["a.tsv", "b.txt", "c.jsonl"]
 
 
+def test_the_queries_of_an_mteb_task_are_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through mteb's own reader, on a task whose data lies in a folder in the layout of its repositories."""
+    import mteb
+
+    for name, rows in (
+        ("queries", [{"_id": "1", "text": "capital of malta"}, {"_id": "2", "text": "how tall is mount etna"}]),
+        ("corpus", [{"_id": "1", "title": "", "text": "never read"}]),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    configs = "".join(f"- config_name: {n}\n  data_files: {n}.jsonl\n" for n in ("queries", "corpus"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    task = mteb.get_task("NFCorpus")
+    dataset = {"path": str(tmp_path), "revision": None}
+    monkeypatch.setattr(task, "metadata", task.metadata.model_copy(update={"dataset": dataset}))
+    monkeypatch.setattr(mteb, "get_task", lambda name: task)
+    exclusions = read_exclusions(["mteb:NFCorpus"])
+    assert len(exclusions) == 2
+    assert exclusions.match("How tall is the Mount Etna?")
+    assert exclusions.files[0].name.startswith("mteb:NFCorpus@")
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [("NoSuchTask", "no task of that name"), ("NFCorpus", "NFCorpus: its queries can't be had .*the Hub")],
+)
+def test_an_mteb_task_that_cannot_be_had_is_one_sentence(
+    task: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError, match=words):
+        read_exclusions([f"mteb:{task}"])
+
+
+@pytest.mark.parametrize(
+    ("query", "nearly"),
+    [("common causes for elevated liver enzymes", True), ("common causes for elevated blood sugar", False)],
+)
+def test_a_query_with_a_content_word_more_in_five_is_excluded_by_the_threshold(query: str, nearly: bool) -> None:
+    asked = ["what cause elevated liver enzymes"]
+    assert Exclusions(asked).match(query) is nearly
+    assert not Exclusions(asked, threshold=1.0).match(query)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [

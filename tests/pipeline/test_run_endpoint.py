@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +131,17 @@ def test_malformed_answers_of_real_models_cost_no_seed_its_account(
     assert set(made["rejected_by_reason"]) <= {"schema_violation", "empty_answer"}
 
 
-@pytest.mark.parametrize("moment", range(4))
+KILLS = int(os.environ.get("INFIR_KILLS", "3"))
+"""Moments at which a run is killed: more of them for a longer look."""
+
+
+def names_of_stored(output: Path) -> set[str]:
+    """The names under which the endpoint served the answers that a run's store holds."""
+    with closing(sqlite3.connect(output / ".work" / "answers.sqlite")) as connection:
+        return {json.loads(raw)["id"] for (raw,) in connection.execute("select raw from infir_answers")}
+
+
+@pytest.mark.parametrize("moment", range(KILLS))
 def test_a_run_killed_anywhere_and_repeated_pays_for_nothing_twice(source: Path, tmp_path: Path, moment: int) -> None:
     random.seed(moment)
     log = tmp_path / "served.txt"
@@ -146,10 +159,13 @@ def test_a_run_killed_anywhere_and_repeated_pays_for_nothing_twice(source: Path,
         child.send_signal(signal.SIGKILL)
         child.wait()
         served_before = sum(endpoint.log.served.values())
+        stored = names_of_stored(tmp_path / "out")
         assert run(*arguments(source, tmp_path / "out", endpoint, "--concurrency", "8")) == 0
         repeated = sum(n - 1 for n in endpoint.log.served.values())
         assert wanted <= served_before < 480
         assert repeated <= 8, "at most what was in flight is asked again"
+        again = {f"chatcmpl-{name[:16]}" for name, n in endpoint.log.served.items() if n > 1}
+        assert not again & stored, "what was stored is never asked again"
         assert run(*arguments(source, tmp_path / "undisturbed", endpoint)) == 0
     assert Curated(tmp_path / "out").bytes == Curated(tmp_path / "undisturbed").bytes
 
@@ -259,10 +275,17 @@ def test_a_store_may_lie_elsewhere(source: Path, tmp_path: Path) -> None:
     assert Curated(tmp_path / "named").bytes == Curated(tmp_path / "default").bytes
 
 
-def test_two_worker_processes_share_the_window_and_the_memory(source: Path, tmp_path: Path) -> None:
+def test_two_worker_processes_share_the_window_the_caps_the_budget_and_the_memory(source: Path, tmp_path: Path) -> None:
     processes = ("--direct_num_workers", "2", "--direct_running_mode", "multi_processing", "--concurrency", "8")
+    price = ("--price", "writer-1=100,100", "--price", "judge-1=100,100")
     with serving(Endpoint(latency_s=0.02)) as endpoint:
-        assert run(*arguments(source, tmp_path / "two", endpoint, *processes)) == 0
+        capped = (*processes, *price, "--max-cost-usd", "5", "--rpm", "6000")
+        assert run(*arguments(source, tmp_path / "two", endpoint, *capped)) == 3
+        each = 5 / sum(endpoint.log.served.values())
+        assert 5 <= Curated(tmp_path / "two").manifest["cost_usd"] <= 5 + 8 * 2 * each
+        took = endpoint.log.moments[-1] - endpoint.log.moments[0]
+        assert took >= len(endpoint.log.moments) / 100 - 1.5, "6,000 a minute are 100 a second, for both together"
+        assert run(*arguments(source, tmp_path / "two", endpoint, *processes, *price)) == 0
         assert endpoint.log.most_in_flight <= 8
         assert max(endpoint.log.served.values()) == 1
         assert run(*arguments(source, tmp_path / "one", endpoint)) == 0

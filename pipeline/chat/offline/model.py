@@ -71,9 +71,15 @@ def _judge(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"rationale": rationale, **matrix}
 
 
+def _judge_mined(data: Mapping[str, Any]) -> dict[str, Any]:
+    rationale, grades = judge([(data["instruction"], data["query"])], [data["passage"]])
+    return {"rationale": rationale, "grade": grades[0][0]}
+
+
 _TASKS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
     "instruct": _instruct,
     "poison_instruction": _poison_instruction,
     "poison_query": _poison_query,
     "judge": _judge,
+    "judge_mined": _judge_mined,
 }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -12,12 +13,15 @@ import pytest
 from curated import ROOT, Curated, write_source
 
 from pipeline.chat import batch
+from pipeline.chat.memory import open_engine
 from pipeline.chat.session import close_chats
 from pipeline.run import main
 from tests.fakes.batches import Batches
 from tests.fakes.endpoint import KEY, Endpoint, Faults, serving
 from tests.fakes.writer import prose
 
+KILLS = int(os.environ.get("INFIR_KILLS", "3"))
+"""Moments at which a run is killed: more of them for a longer look."""
 CONTENT = Faults(breaks_schema=0.06, refuses=0.03, too_long=0.03)
 
 
@@ -96,6 +100,7 @@ def test_without_wait_a_run_ends_with_3_while_jobs_are_out_and_the_same_command_
     assert "jobs running" in capfd.readouterr().err
 
 
+@pytest.mark.timeout(60 + 15 * KILLS)
 def test_a_batch_run_killed_at_any_moment_loses_no_job_and_pays_for_nothing_twice(
     source: Path, tmp_path: Path, online: dict[str, bytes]
 ) -> None:
@@ -107,7 +112,7 @@ def test_a_batch_run_killed_at_any_moment_loses_no_job_and_pays_for_nothing_twic
             "pipeline.run",
             *arguments(source, tmp_path / "out", endpoint, "--mode", "batch"),
         ]
-        for _ in range(3):
+        for _ in range(KILLS):
             child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             uploads = len(endpoint.batches.files)
             deadline = time.monotonic() + 20
@@ -158,3 +163,29 @@ def test_a_wrong_key_in_batch_mode_is_one_sentence(
     assert "401" in err
     assert "Traceback" not in err
     assert KEY not in err
+
+
+LOCKED = """
+import sys, time
+from pathlib import Path
+from pipeline.chat.batch import _alone
+from pipeline.chat.memory import open_engine
+
+with _alone(open_engine(sys.argv[1])):
+    Path(sys.argv[2]).write_text("held")
+    time.sleep(1.0)
+    Path(sys.argv[2]).write_text("done")
+"""
+
+
+def test_of_several_runs_on_one_store_one_at_a_time_moves_the_jobs(store: str, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    engine = open_engine(store)
+    other = subprocess.Popen([sys.executable, "-c", LOCKED, store, str(said)], cwd=ROOT)
+    while not said.exists() or not said.read_text():
+        assert other.poll() is None
+        time.sleep(0.01)
+    with batch._alone(engine):
+        assert said.read_text() == "done"
+    assert other.wait() == 0
+    engine.dispose()

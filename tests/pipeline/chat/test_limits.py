@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.chat.endpoint import meaning
 from pipeline.chat.limits import CUT, Bucket, Limits
 
 
@@ -79,7 +82,7 @@ def test_requests_of_one_window_that_are_pushed_back_cut_it_once_and_answers_ope
     limits.pushed_back(clock.now, None)
     assert limits.allowed == pytest.approx(100 * CUT**2)
     for _ in range(3000):
-        limits.succeeded()
+        limits.answered("judge", 0.2)
     assert limits.allowed == 100
 
 
@@ -123,3 +126,39 @@ def test_a_cap_a_minute_is_kept_over_any_minute_whatever_the_arrivals(per_minute
     for start in taken:
         within = sum(start <= at < start + 60 for at in taken)
         assert within <= per_minute + per_minute / 60 + 2
+
+
+def test_a_window_of_answers_that_all_come_late_shrinks_the_window_and_usual_noise_does_not() -> None:
+    chance = random.Random(0)
+    limits = Limits(64)
+
+    def answers(n: int, times: float) -> None:
+        for _ in range(n):
+            task, mean = chance.choice((("instruct", 0.2), ("judge", 2.0)))
+            limits.answered(task, mean * times * chance.lognormvariate(-0.18, 0.6))
+
+    answers(64 * 40, 1.0)
+    assert limits.allowed == 64, "tasks and answers differ among themselves, which tells nothing"
+    answers(64 * 6, 4.0)
+    assert limits.allowed < 32
+    answers(64 * 6, 4.0)
+    assert limits.allowed >= 16, "latency alone may have other causes: no further than to a quarter"
+    answers(64 * 60, 4.0)
+    assert limits.allowed == 64, "an endpoint that got slower for good is not starved"
+
+
+def test_a_retry_after_may_be_seconds_milliseconds_or_a_date() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    waits = [
+        meaning(429, "{}", headers, "h", "m", "key").retry_after_s  # type: ignore[union-attr]
+        for headers in (
+            {"retry-after": "2"},
+            {"retry-after-ms": "250"},
+            {"retry-after": soon},
+            {"retry-after": "soon"},
+            {},
+        )
+    ]
+    assert waits[:2] == [2.0, 0.25]
+    assert waits[2] == pytest.approx(30, abs=2)
+    assert waits[3:] == [None, None]

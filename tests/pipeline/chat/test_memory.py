@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def answer(key: str, cost: float | None = 0.25, **changes: Any) -> Remembered:
 
 def test_what_was_kept_is_found_again_by_another_process_and_spend_adds_up(store: str) -> None:
     async def keep() -> list[float]:
-        return list(await asyncio.gather(*(memory.keep(answer(f"k{i}")) for i in range(700))))
+        return list(await asyncio.gather(*(memory.write(answer(f"k{i}")) for i in range(700))))
 
     memory = Memory(store)
     spent = asyncio.run(keep())
@@ -66,7 +67,7 @@ from test_memory import Memory, answer
 async def keep():
     memory = Memory(sys.argv[1])
     for i in range(50):
-        await memory.keep(answer(f"k{i}"))
+        await memory.write(answer(f"k{i}"))
         print(i, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -74,7 +75,7 @@ asyncio.run(keep())
 """
 
 
-def test_an_answer_is_durable_before_keep_returns_whatever_happens_to_the_process_then(store: str) -> None:
+def test_an_answer_that_is_written_outlives_the_process_whatever_happens_to_it(store: str) -> None:
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'pipeline'}"}
     done = subprocess.run(
         [sys.executable, "-c", KILLED, store], cwd=ROOT, env=env, capture_output=True, text=True, check=False
@@ -89,6 +90,58 @@ def test_an_answer_is_durable_before_keep_returns_whatever_happens_to_the_proces
     memory.close()
 
 
+def test_sync_returns_once_a_flush_that_began_after_the_write_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    flush = os.fsync
+
+    def watched(file: int) -> None:
+        events.append("flush begins")
+        time.sleep(0.02)
+        flush(file)
+        events.append("flush ends")
+
+    async def keep(i: int) -> None:
+        await memory.write(answer(f"k{i}"))
+        events.append(f"written {i}")
+        await memory.sync()
+        events.append(f"synced {i}")
+
+    async def scenario() -> None:
+        await keep(0)
+        events.clear()
+        monkeypatch.setattr(os, "fsync", watched)
+        await asyncio.gather(*(keep(i) for i in range(1, 40)))
+
+    memory = Memory(f"sqlite:///{tmp_path}/answers.sqlite")
+    asyncio.run(scenario())
+    monkeypatch.undo()
+    memory.close()
+    for i in range(1, 40):
+        between = events[events.index(f"written {i}") : events.index(f"synced {i}")]
+        assert "flush begins" in between
+        assert "flush ends" in between[between.index("flush begins") :]
+    assert events.count("flush begins") <= 20, "a flush serves all that wait"
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_disk_that_cannot_be_flushed_is_told(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def scenario() -> None:
+        await memory.write(answer("k"))
+        monkeypatch.setattr(os, "fsync", broken)
+        with pytest.raises(OSError, match="the store of answers failed: Input/output error"):
+            await memory.sync()
+
+    memory = Memory(store)
+    asyncio.run(scenario())
+    monkeypatch.undo()
+    memory.close()
+
+
 MANY = """
 import asyncio, sys
 sys.path.insert(0, "tests/pipeline/chat")
@@ -96,8 +149,8 @@ from test_memory import Memory, answer
 
 async def keep():
     memory = Memory(sys.argv[1])
-    await asyncio.gather(*(memory.keep(answer(f"shared{i}", cost=0.5)) for i in range(100)))
-    await asyncio.gather(*(memory.keep(answer(f"{sys.argv[2]}-{i}", cost=0.5)) for i in range(100)))
+    await asyncio.gather(*(memory.write(answer(f"shared{i}", cost=0.5)) for i in range(100)))
+    await asyncio.gather(*(memory.write(answer(f"{sys.argv[2]}-{i}", cost=0.5)) for i in range(100)))
     memory.close()
 
 asyncio.run(keep())
@@ -165,11 +218,11 @@ def test_a_full_disk_is_told_as_an_os_error_and_what_was_kept_stays(tmp_path: Pa
         "from test_memory import Memory, answer\n"
         "async def keep():\n"
         "    memory = Memory(sys.argv[1])\n"
-        "    await memory.keep(answer('before'))\n"
+        "    await memory.write(answer('before'))\n"
         "    import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "    try:\n"
-        "        for i in range(400): await memory.keep(answer(f'k{i}', raw='x' * 5000))\n"
+        "        for i in range(400): await memory.write(answer(f'k{i}', raw='x' * 5000))\n"
         "    except OSError as error: print(error); raise SystemExit(7)\n"
         "asyncio.run(keep())\n"
     )

@@ -17,7 +17,7 @@ def filled(store: str) -> str:
 
     async def keep() -> None:
         for i in range(10):
-            await memory.keep(answer(f"k{i}", model="old" if i < 4 else "new", cost=None if i == 9 else 0.5))
+            await memory.write(answer(f"k{i}", model="old" if i < 4 else "new", cost=None if i == 9 else 0.5))
 
     asyncio.run(keep())
     memory.close()

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.checks import jaccard, trigrams
 from pipeline.drawing import Draw, place
 from pipeline.judging import shown_order
 from pipeline.manifest import read_output
+from pipeline.measures.overlap import jaccard, trigrams
 from pipeline.report import facts, write_report
 from pipeline.report.__main__ import main
 from pipeline.report.survey import read_survey

@@ -1,0 +1,257 @@
+"""Near-duplicates: an index proposes pairs, the exact Jaccard of their parts decides, so a false proposal costs nothing.
+
+Passages are compared by word trigrams, and MinHash LSH proposes. It can miss a pair: with 24 bands of 5 rows at a threshold of
+0.8, one in 14,000 of those that lie on it and far fewer of those above. The permutations are fixed, so the same texts give the
+same pairs everywhere. Queries are compared by their few content words, where LSH proposes half of all pairs that share a phrase
+("average salary of …"); their rarest words propose instead, exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from rensa import RMinHash, RMinHashLSH
+from scipy.cluster.hierarchy import DisjointSet
+
+from pipeline.measures.overlap import content_words, jaccard, trigrams
+from pipeline.records import DOCUMENT, PASSAGES, QUERY_NEGATIVE, QUERY_POSITIVE, TEXT_COLUMNS, Seed
+
+ROWS: Final = 5
+"""Rows a band. Fewer propose pairs that share little, more want more bands for the same misses."""
+MISSED: Final = 1e-4
+"""The share of pairs at the threshold that may go unnoticed; it decides the number of bands."""
+LOWEST: Final = 0.5
+"""Below this threshold texts are not nearly equal in any sense, and LSH would propose everything."""
+DEFAULT: Final = 0.8
+"""One or two words changed in a passage of 50. Real MS MARCO passages from 0.8 on (2,113 pairs of 21,431) are one text with a
+heading more or a sentence cut; from 0.5 to 0.6 one of the two says clearly more than the other."""
+_SEED: Final = 1
+_QUERIES: Final = (QUERY_POSITIVE, QUERY_NEGATIVE)
+_OF_THE_SOURCE: Final = frozenset((QUERY_POSITIVE, DOCUMENT))
+
+_Sketch = TypeVar("_Sketch")
+Clusters = Counter[int]
+"""Size of a cluster of near-duplicates -> how many clusters have it."""
+
+
+class NearIndex(Protocol[_Sketch]):
+    """Sketches of texts that were put in, by number; the texts themselves stay with the caller."""
+
+    def sketch(self, text: str) -> _Sketch:
+        """What `proposed` and `add` take: made once for both."""
+
+    def proposed(self, sketch: _Sketch) -> list[int]:
+        """Numbers of the texts that may be nearly equal, in the order in which they came."""
+
+    def add(self, sketch: _Sketch) -> None:
+        """Put a text in; its number is the count of those before it."""
+
+    def alike(self, a: str, b: str) -> bool:
+        """Whether two texts are nearly equal: the exact test that every proposed pair must pass."""
+
+
+class PassageIndex:
+    """MinHash LSH over word trigrams."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        bands = math.ceil(math.log(MISSED) / math.log1p(-(min(threshold, 0.99) ** ROWS)))
+        self._permutations = bands * ROWS
+        self._lsh = RMinHashLSH(threshold=threshold, num_perm=self._permutations, num_bands=bands)
+        self._count = 0
+
+    def sketch(self, text: str) -> RMinHash:
+        """The MinHash of a passage."""
+        made = RMinHash(num_perm=self._permutations, seed=_SEED)
+        made.update(list(trigrams(text)))
+        return made
+
+    def proposed(self, sketch: RMinHash) -> list[int]:
+        """Numbers of the passages that share a band."""
+        return sorted(self._lsh.query(sketch))
+
+    def add(self, sketch: RMinHash) -> None:
+        """Put a passage in."""
+        self._lsh.insert(self._count, sketch)
+        self._count += 1
+
+    def alike(self, a: str, b: str) -> bool:
+        """Whether two passages are nearly equal."""
+        return jaccard(trigrams(a), trigrams(b)) >= self.threshold
+
+
+class QueryIndex:
+    """Queries by their rarest content words, of which two nearly equal ones share one (prefix filtering, Chaudhuri et al. 2006).
+
+    queries: where words are counted, once and before any is put in. Any others may be put in or looked up.
+    """
+
+    def __init__(self, threshold: float, queries: Iterable[str]) -> None:
+        self.threshold = threshold
+        self._frequency = Counter(word for query in queries for word in content_words(query))
+        self._holding: dict[str, list[int]] = {}
+        self._count = 0
+
+    def sketch(self, text: str) -> list[str]:
+        """The rarest words: one up to four words at a threshold of 0.8, two up to nine."""
+        words = sorted(content_words(text), key=lambda word: (self._frequency[word], word))
+        return words[: len(words) - math.ceil(self.threshold * len(words) - 1e-9) + 1]
+
+    def proposed(self, sketch: list[str]) -> list[int]:
+        """Numbers of the queries with one of these words among their rarest."""
+        return sorted({number for word in sketch for number in self._holding.get(word, ())})
+
+    def add(self, sketch: list[str]) -> None:
+        """Put a query in."""
+        for word in sketch:
+            self._holding.setdefault(word, []).append(self._count)
+        self._count += 1
+
+    def alike(self, a: str, b: str) -> bool:
+        """Whether two queries are nearly equal."""
+        return jaccard(content_words(a), content_words(b)) >= self.threshold
+
+
+class Twins:
+    """Seeds that were kept, and which of them another seed nearly equals: in the query and in the passage both.
+
+    The order decides which of two twins stays, so it must not be an accident: seeds come in the order of sampling, which is a
+    hash of their ids. Each is held against those kept before it alone, so that a bigger sample keeps what a smaller one kept.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self._passages = PassageIndex(threshold)
+        self._kept: list[Seed] = []
+        self._sizes: Counter[str] = Counter()
+
+    def of(self, seed: Seed) -> str | None:
+        """The id of the kept twin; None, and the seed is kept, where there is none."""
+        sketch = self._passages.sketch(seed.document)
+        words = content_words(seed.query)
+        for number in self._passages.proposed(sketch):
+            other = self._kept[number]
+            if jaccard(words, content_words(other.query)) >= self._passages.threshold and self._passages.alike(
+                seed.document, other.document
+            ):
+                self._sizes[other.id] += 1
+                return other.id
+        self._passages.add(sketch)
+        self._kept.append(seed)
+        return None
+
+    @property
+    def clusters(self) -> Clusters:
+        """Sizes of the clusters: a kept seed and those dropped for it."""
+        return Counter(dropped + 1 for dropped in self._sizes.values())
+
+
+def near_pairs(texts: Sequence[str], index: NearIndex[_Sketch]) -> Iterator[tuple[int, int]]:
+    """Pairs of nearly equal texts, as many as connect all that are connected: of a big cluster not every pair."""
+    joined = DisjointSet(range(len(texts)))
+    for number, text in enumerate(texts):
+        sketch = index.sketch(text)
+        for other in index.proposed(sketch):
+            if not joined.connected(number, other) and index.alike(text, texts[other]):
+                joined.merge(number, other)
+                yield other, number
+        index.add(sketch)
+
+
+Rows = Callable[[], Iterator[Mapping[str, Any]]]
+"""Reads accepted rows from their start: id, split and texts by column."""
+Endings = dict[str, tuple[str, str]]
+"""id -> (reason, detail)"""
+
+
+def near_tuples(rows: Rows, threshold: float) -> tuple[Endings, Clusters]:
+    """Tuples whose texts, taken together, are nearly those of another one, and the sizes of their clusters.
+
+    A cluster is a connected component of nearly equal pairs; its smallest id stays, whatever the order of the rows. Texts are
+    read again for the pairs that LSH proposes, so memory holds sketches alone: some 1.3 kB a row.
+    """
+    index = PassageIndex(threshold)
+    ids: list[str] = []
+    proposed: set[tuple[str, str]] = set()
+    for row in rows():
+        sketch = index.sketch(_whole(row))
+        proposed.update((ids[number], row["id"]) for number in index.proposed(sketch))
+        index.add(sketch)
+        ids.append(row["id"])
+    del index
+    wanted = {name for pair in proposed for name in pair}
+    texts = {row["id"]: _whole(row) for row in rows() if row["id"] in wanted} if wanted else {}
+    alike = [pair for pair in sorted(proposed) if jaccard(*(trigrams(texts[name]) for name in pair)) >= threshold]
+    smallest, clusters = components(alike)
+    return {name: ("near_duplicate_tuple", f"nearly equal to {first}") for name, first in smallest.items()}, clusters
+
+
+def near_leaks(rows: Rows, threshold: float) -> Endings:
+    """Rows with a generated text that nearly equals a text of another split; order of rows doesn't matter.
+
+    Nearly equal source texts lie in one split already. Against a source text the generated one goes, of two generated ones that
+    of the larger id. One end of such a pair is in validation or test: those are indexed, and training rows held against them.
+    """
+    held_queries = (row[name] for row in rows() if row["split"] != "train" for name in _QUERIES)
+    pairs = {
+        *_across_splits(rows, QueryIndex(threshold, held_queries), "query", _QUERIES),
+        *_across_splits(rows, PassageIndex(threshold), "passage", PASSAGES),
+    }
+    gone: Endings = {}
+    for _, goes, stays, kind, split in sorted(pairs):
+        if goes not in gone and stays not in gone:
+            gone[goes] = ("split_leak", f"its generated {kind} nearly equals one of {stays}, which is in {split}")
+    return gone
+
+
+Leak = tuple[bool, str, str, str, str]
+"""Whether both texts are generated, the row that goes, the one that stays, the kind of text, the split of the one that stays."""
+
+
+def _across_splits(rows: Rows, index: NearIndex[_Sketch], kind: str, columns: Sequence[str]) -> Iterator[Leak]:
+    held: list[tuple[str, str, str, bool]] = []
+
+    def leaks(name: str, split: str, text: str, generated: bool, sketch: _Sketch) -> Iterator[Leak]:
+        for number in index.proposed(sketch):
+            other_text, other, other_split, other_generated = held[number]
+            if split == other_split or not (generated or other_generated) or not index.alike(text, other_text):
+                continue
+            both = generated and other_generated
+            if (name > other) if both else generated:
+                yield both, name, other, kind, other_split
+            else:
+                yield both, other, name, kind, split
+
+    for training in (False, True):
+        for row in rows():
+            if (row["split"] == "train") is not training:
+                continue
+            for column in columns:
+                text, generated = row[column], column not in _OF_THE_SOURCE
+                sketch = index.sketch(text)
+                yield from leaks(row["id"], row["split"], text, generated, sketch)
+                if not training:
+                    index.add(sketch)
+                    held.append((text, row["id"], row["split"], generated))
+
+
+def components(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], Clusters]:
+    """The connected components of pairs of ids: every id that is not its component's smallest -> that one, and the sizes."""
+    joined: DisjointSet = DisjointSet()
+    for a, b in pairs:
+        joined.add(a)
+        joined.add(b)
+        joined.merge(a, b)
+    smallest = {}
+    sizes: Clusters = Counter()
+    for subset in joined.subsets():
+        first, *rest = sorted(subset)
+        sizes[len(subset)] += 1
+        smallest |= dict.fromkeys(rest, first)
+    return smallest, sizes
+
+
+def _whole(row: Mapping[str, Any]) -> str:
+    return "\n".join(row[name] for name in TEXT_COLUMNS)

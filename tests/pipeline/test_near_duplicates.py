@@ -1,0 +1,211 @@
+"""Near-duplicates: LSH against brute force, laws of order and of samples, and a run that asks about no twin."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from curated import Curated, write_source
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cleaning import select
+
+from pipeline.measures.overlap import content_words, jaccard, trigrams
+from pipeline.near_duplicates import DEFAULT, PassageIndex, QueryIndex, components, near_leaks, near_pairs, near_tuples
+from pipeline.records import DOCUMENT, PASSAGES, QUERY_NEGATIVE, QUERY_POSITIVE, SPLITS, TEXT_COLUMNS, Seed
+from pipeline.run import main
+from pipeline.splits import assign_splits
+
+WORDS = [f"w{i:02d}" for i in range(60)]
+
+
+def varied(chance: random.Random, number: int, length: int) -> list[str]:
+    """Texts of which many are another one with a few words changed."""
+    made = [" ".join(chance.choices(WORDS, k=length))]
+    while len(made) < number:
+        words = chance.choice(made).split() if chance.random() < 0.7 else chance.choices(WORDS, k=length)
+        for _ in range(chance.choice((0, 1, 1, 2, 3))):
+            words[chance.randrange(len(words))] = chance.choice(WORDS)
+        made.append(" ".join(words))
+    return made
+
+
+def grouped(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    return components(pairs)[0]
+
+
+# The draws are fixed: LSH misses one in ten thousand of the pairs on the threshold, which is no defect.
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([0.5, 0.6, 0.8, 0.9, 1.0]),
+    st.booleans(),
+)
+def test_clusters_are_those_of_brute_force_in_any_order(seed: int, threshold: float, queries: bool) -> None:
+    parts, length = (content_words, 7) if queries else (trigrams, 40)
+    chance = random.Random(seed)
+    texts = list(dict.fromkeys(varied(chance, 25, length)))
+    brute = [(a, b) for a, b in combinations(texts, 2) if jaccard(parts(a), parts(b)) >= threshold]
+    for _ in range(2):
+        index = QueryIndex(threshold, texts) if queries else PassageIndex(threshold)
+        found = [(texts[i], texts[j]) for i, j in near_pairs(texts, index)]
+        assert all(jaccard(parts(a), parts(b)) >= threshold for a, b in found), (
+            "a proposed pair that is none costs nothing"
+        )
+        assert grouped(found) == grouped(brute)
+        chance.shuffle(texts)
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 20), st.integers(0, 20))
+def test_samples_nest_in_any_order_of_lines_and_keep_no_two_twins(seed: int, n: int, more: int) -> None:
+    chance = random.Random(seed)
+    passages = [f"The {text} of it." for text in varied(chance, 30, 30)]
+    queries = [f"what is {text}" for text in varied(chance, 4, 6)]
+    rows = [(str(i), chance.choice(queries), str(i), text) for i, text in enumerate(passages)]
+    everything = select(rows)
+    small, big = select(chance.sample(rows, len(rows)), n), select(chance.sample(rows, len(rows)), n + more)
+    assert set(small.seeds) <= set(big.seeds) <= set(everything.seeds)
+    assert len(small.seeds) == min(n, len(everything.seeds)), "a sample has the size asked for, twins aside"
+
+    def twins(a: Seed, b: Seed) -> bool:
+        return (
+            jaccard(content_words(a.query), content_words(b.query)) >= DEFAULT
+            and jaccard(trigrams(a.document), trigrams(b.document)) >= DEFAULT
+        )
+
+    assert not any(twins(a, b) for a, b in combinations(everything.seeds, 2))
+    kept = {(seed.query, seed.document) for seed in everything.seeds}
+    for i, query, d, text in rows:
+        if (query, text) not in kept:
+            assert any(twins(Seed(i, i, d, query, text), seed) for seed in everything.seeds), "only twins are dropped"
+    report = everything.report
+    dropped = report.dropped.counts["near_duplicate"]
+    assert sum((size - 1) * n for size, n in report.near_duplicate_clusters.items()) == dropped
+
+
+@settings(derandomize=True, max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_nearly_equal_queries_and_passages_of_seeds_lie_in_one_split(seed: int) -> None:
+    chance = random.Random(seed)
+    seeds = [
+        Seed(f"q{i}-d{i}", f"q{i}", f"d{i}", query, passage)
+        for i, (query, passage) in enumerate(zip(varied(chance, 30, 6), varied(chance, 30, 40), strict=True))
+    ]
+    split = assign_splits(seeds, DEFAULT)
+    for a, b in combinations(split, 2):
+        if (
+            jaccard(content_words(a.query), content_words(b.query)) >= DEFAULT
+            or jaccard(trigrams(a.document), trigrams(b.document)) >= DEFAULT
+        ):
+            assert a.split == b.split
+    chance.shuffle(seeds)
+    assert {s.id: s.split for s in assign_splits(seeds, DEFAULT)} == {s.id: s.split for s in split}
+
+
+def finished(chance: random.Random, number: int, splits: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of which many nearly equal another; source texts of different splits are far apart."""
+    source = {split: [f"{split} {text}" for text in varied(chance, 6, 30)] for split in splits}
+    pool = [text for texts in source.values() for text in texts] + varied(chance, 10, 30)
+    rows = []
+    for i in range(number):
+        split = chance.choice(splits)
+        row = {name: chance.choice(pool) for name in TEXT_COLUMNS}
+        rows.append(
+            row
+            | {
+                "id": f"r{i:02d}",
+                "split": split,
+                QUERY_POSITIVE: chance.choice(source[split]),
+                DOCUMENT: source[split][0],
+            }
+        )
+    return rows
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_after_the_leaks_are_gone_no_nearly_equal_texts_stand_in_two_splits(seed: int) -> None:
+    chance = random.Random(seed)
+    rows = finished(chance, 25, SPLITS)
+    # Source texts of two splits that are alike would be one component: such draws are no input of this step.
+    source = [(row["split"], row[name], name) for row in rows for name in (QUERY_POSITIVE, DOCUMENT)]
+    parts = {QUERY_POSITIVE: content_words, QUERY_NEGATIVE: content_words} | dict.fromkeys(PASSAGES, trigrams)
+    if any(
+        s != t and a != b and parts[m] is parts[n] and jaccard(parts[m](a), parts[n](b)) >= DEFAULT
+        for (s, a, m), (t, b, n) in combinations(source, 2)
+    ):
+        return
+    gone = near_leaks(lambda: iter(rows), DEFAULT)
+    left = [row for row in rows if row["id"] not in gone]
+    for a, b in combinations(left, 2):
+        if a["split"] != b["split"]:
+            for m, n in ((m, n) for m in parts for n in parts if parts[m] is parts[n]):
+                assert jaccard(parts[m](a[m]), parts[n](b[n])) < DEFAULT
+    chance.shuffle(rows)
+    assert near_leaks(lambda: iter(rows), DEFAULT) == gone
+
+
+def test_of_nearly_equal_tuples_the_smallest_id_stays_in_any_order() -> None:
+    chance = random.Random(5)
+    base = {name: " ".join(chance.choices(WORDS, k=40)) for name in TEXT_COLUMNS}
+    other = {name: " ".join(chance.choices(WORDS, k=40)) for name in TEXT_COLUMNS}
+    rows = [
+        {"id": f"r{i}", "split": "train"} | (base if i in (1, 3, 4) else other) | {QUERY_NEGATIVE: f"a query of {i}"}
+        for i in range(6)
+    ]
+    for _ in range(4):
+        chance.shuffle(rows)
+        gone, clusters = near_tuples(lambda: iter(rows), DEFAULT)
+        assert {name: detail for name, (_, detail) in gone.items()} == {
+            "r2": "nearly equal to r0",
+            "r3": "nearly equal to r1",
+            "r4": "nearly equal to r1",
+            "r5": "nearly equal to r0",
+        }
+        assert clusters == Counter({3: 2})
+
+
+def test_a_run_asks_about_no_twin_and_its_books_and_card_tell_of_them(tmp_path: Path) -> None:
+    text = "A {} is a tool that carpenters use to shape wood, and most of them keep it dry, because rust would blunt the edge."
+    pairs = {f"what is a {n}": text.format(n) for n in ("rasp", "adze", "awl", "gouge")}
+    pairs |= {f"what is the {n}?": text.format(n) + " Many do." for n in ("rasp", "adze")}
+    source = write_source(tmp_path / "source", pairs)
+    for near, dropped in ((DEFAULT, 2), (0, 0)):
+        output = Curated(tmp_path / str(near))
+        assert main(["--source", str(source), "--output", str(output.folder), "--near-duplicates", str(near)]) == 0
+        made = output.manifest
+        assert made["counts"]["seeds"] == made["calls"]["instruct"]["made"] == 6 - dropped
+        assert made["source"]["dropped"].get("near_duplicate", 0) == dropped
+        assert made["near_duplicates"] == {"threshold": near or None, "seeds": {"2": 2} if near else {}, "tuples": {}}
+        card = (output.folder / "README.md").read_text("utf-8")
+        assert ("Clusters of seeds: 2 of 2" in card) is bool(near)
+
+
+@pytest.mark.parametrize("wrong", ["0.2", "1.5", "most"])
+def test_a_threshold_that_means_nothing_is_refused(
+    wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--output", str(tmp_path / "out"), "--near-duplicates", wrong])
+    assert stop.value.code == 2
+    assert wrong in capsys.readouterr().err
+
+
+def test_real_passages_fall_together_as_brute_force_says(realdata: Path) -> None:
+    lines = (realdata / "msmarco-dl19" / "collection.tsv").read_text("utf-8").split("\n")
+    texts = list(dict.fromkeys(line.partition("\t")[2] for line in lines[:5_000] if line))
+    found = grouped([(texts[i], texts[j]) for i, j in near_pairs(texts, PassageIndex(DEFAULT))])
+    holding: dict[str, list[int]] = defaultdict(list)
+    sets = [trigrams(text) for text in texts]
+    brute = []
+    for i, grams in enumerate(sets):
+        shared = Counter(j for gram in grams for j in holding[gram])
+        brute += [(texts[j], texts[i]) for j, n in shared.items() if n / (len(grams) + len(sets[j]) - n) >= DEFAULT]
+        for gram in grams:
+            holding[gram].append(i)
+    assert len(brute) > 200
+    assert grouped(brute) == found
