@@ -162,9 +162,20 @@ def set_dropout(model: SentenceTransformer, share: float) -> None:
                 setattr(module, name, share)
 
 
-def freeze_embeddings(model: SentenceTransformer) -> None:
-    """Train everything but the token embeddings."""
-    network(model).get_input_embeddings().requires_grad_(False)
+def freeze_layers(model: SentenceTransformer, layers: int) -> None:
+    """Leave the embeddings and the first layers as they are, which also spares their backward pass.
+
+    The transformer's stack of layers is its longest list of modules; parameters come in the order of the forward pass.
+    """
+    whole = network(model)
+    stack = max((m for m in whole.modules() if isinstance(m, torch.nn.ModuleList)), key=len)
+    if layers >= len(stack):
+        raise UsageError(f"--freeze-layers {layers}: this model has {len(stack)} layers, and one at least must train.")
+    first = next(stack[layers].parameters())
+    trained = False
+    for parameter in whole.parameters():
+        trained = trained or parameter is first
+        parameter.requires_grad_(trained)
 
 
 def merge_lora(model: SentenceTransformer) -> None:

@@ -14,7 +14,7 @@ from transformers import set_seed
 
 from train import display
 from train.data import checksum, load_rows, shared_wordings, training_rows
-from train.encoder import Encoder, add_lora, freeze_embeddings, merge_lora, set_dropout
+from train.encoder import Encoder, add_lora, freeze_layers, merge_lora, set_dropout
 from train.errors import UsageError
 from train.figures import as_json
 from train.scoring import quick_figures
@@ -63,8 +63,8 @@ def fit(settings: FitSettings, console: Console) -> None:
     set_seed(settings.seed)  # adapters begin at random
     if settings.dropout is not None:
         set_dropout(encoder.model, settings.dropout)
-    if settings.freeze_embeddings:
-        freeze_embeddings(encoder.model)
+    if settings.freeze_layers is not None:
+        freeze_layers(encoder.model, settings.freeze_layers)
     if settings.lora:
         add_lora(encoder.model, settings.lora)
     began = time.monotonic()

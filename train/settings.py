@@ -54,7 +54,7 @@ class FitSettings:
     encoder: EncoderOptions
     lora: int | None
     dropout: float | None
-    freeze_embeddings: bool
+    freeze_layers: int | None
     seed: int
     save_steps: int
     report_to: str
@@ -106,7 +106,7 @@ def parse(argv: Sequence[str]) -> FitSettings:
         encoder=encoder_options(given),
         lora=given.lora,
         dropout=given.dropout,
-        freeze_embeddings=given.freeze_embeddings,
+        freeze_layers=given.freeze_layers,
         seed=given.seed,
         save_steps=given.save_steps,
         report_to=given.report_to,
@@ -224,7 +224,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="default: the model's own; 0 makes training on a CPU up to half again as fast",
     )
-    group.add_argument("--freeze-embeddings", action="store_true", help="leave the token embeddings as they are")
+    group.add_argument(
+        "--freeze-layers",
+        type=int,
+        metavar="N",
+        help="leave the embeddings and the first N layers as they are: less to compute, and less to forget",
+    )
     group.add_argument("--seed", type=int, default=0)
 
     group = parser.add_argument_group("ablations")
