@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +188,21 @@ def merge_lora(model: SentenceTransformer) -> None:
             module.merge()
             whole.set_submodule(name, module.get_base_layer())
     whole._hf_peft_config_loaded = False
+
+
+def weights(model: SentenceTransformer) -> dict[str, torch.Tensor]:
+    """A copy of the transformer's weights, on the CPU."""
+    return {name: p.detach().cpu().clone() for name, p in network(model).named_parameters()}
+
+
+def blend(model: SentenceTransformer, untuned: Mapping[str, torch.Tensor], share: float) -> None:
+    """Move the weights back to `share` of their way from the untuned ones.
+
+    What is between two fine-tuned points often keeps most of both (WiSE-FT, Wortsman et al., 2022, arXiv 2109.01903).
+    """
+    with torch.no_grad():
+        for name, parameter in network(model).named_parameters():
+            parameter.copy_(torch.lerp(untuned[name].to(parameter.device), parameter, share))
 
 
 def network(model: SentenceTransformer) -> PreTrainedModel:

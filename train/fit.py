@@ -14,7 +14,7 @@ from transformers import set_seed
 
 from train import display
 from train.data import checksum, load_rows, shared_wordings, training_rows
-from train.encoder import Encoder, add_lora, freeze_layers, merge_lora, set_dropout
+from train.encoder import Encoder, add_lora, blend, freeze_layers, merge_lora, set_dropout, weights
 from train.errors import UsageError
 from train.figures import as_json
 from train.scoring import quick_figures
@@ -60,6 +60,7 @@ def fit(settings: FitSettings, console: Console) -> None:
     )
 
     before = quick_figures(encoder, validation)
+    untuned = weights(encoder.model) if settings.blend < 1 else {}
     set_seed(settings.seed)  # adapters begin at random
     if settings.dropout is not None:
         set_dropout(encoder.model, settings.dropout)
@@ -72,6 +73,8 @@ def fit(settings: FitSettings, console: Console) -> None:
     seconds = time.monotonic() - began
     if settings.lora:
         merge_lora(encoder.model)
+    if settings.blend < 1:
+        blend(encoder.model, untuned, settings.blend)
     after = quick_figures(encoder, validation)
     if not first:
         return
