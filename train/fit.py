@@ -61,13 +61,7 @@ def fit(settings: FitSettings, console: Console) -> None:
 
     before = quick_figures(encoder, validation)
     untuned = weights(encoder.model) if settings.blend < 1 else {}
-    set_seed(settings.seed)  # adapters begin at random
-    if settings.dropout is not None:
-        set_dropout(encoder.model, settings.dropout)
-    if settings.freeze_layers is not None:
-        freeze_layers(encoder.model, settings.freeze_layers)
-    if settings.lora:
-        add_lora(encoder.model, settings.lora)
+    make_trainable(settings, encoder)
     began = time.monotonic()
     losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)])
     seconds = time.monotonic() - began
@@ -97,6 +91,17 @@ def fit(settings: FitSettings, console: Console) -> None:
         f"The model is in {settings.output}. Measure it: python -m train.evaluate {settings.data} "
         f"--model {settings.model} --model {settings.output} --output results.json"
     )
+
+
+def make_trainable(settings: FitSettings, encoder: Encoder) -> None:
+    """Dropout, frozen layers and adapters as the settings say."""
+    set_seed(settings.seed)  # adapters begin at random
+    if settings.dropout is not None:
+        set_dropout(encoder.model, settings.dropout)
+    if settings.freeze_layers is not None:
+        freeze_layers(encoder.model, settings.freeze_layers)
+    if settings.lora:
+        add_lora(encoder.model, settings.lora)
 
 
 def push(settings: FitSettings) -> None:

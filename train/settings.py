@@ -85,7 +85,9 @@ def parse(argv: Sequence[str]) -> FitSettings:
         if value is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number above 0.")
     if given.keep < 0 or (given.keep and not given.plain_pairs):
-        raise UsageError(f"--keep {given.keep}: expected a weight from 0, and with it --plain-pairs, which it works on.")
+        raise UsageError(
+            f"--keep {given.keep}: expected a weight from 0, and with it --plain-pairs, which it works on."
+        )
     if given.freeze_layers is not None and given.freeze_layers < 0:
         raise UsageError(f"--freeze-layers {given.freeze_layers}: expected a number of layers from 0.")
     if given.instruction_attention and (given.mini_batch_size or 0) % 2:
