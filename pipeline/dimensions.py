@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 FILE: Final = "dimensions.yaml"
 
 WORDING_GROUPS: Final[dict[Split, tuple[str, ...]]] = {
-    "train": ("a", "b", "c", "d"),
+    "train": ("a", "b", "c", "d", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r"),
     "validation": ("e",),
     "test": ("f",),
 }

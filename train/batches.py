@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.records import CONTEXTS, DOCUMENT, PASSAGES, QUERY_POSITIVE
 from train.errors import UsageError
 from train.inputs import Context, ContextFormat, passage_features
+from train.keeping import Untuned
 from train.objectives import PLAIN_SLOT
 
 RELEVANT = 2
@@ -117,6 +118,7 @@ class Collator:
     instruction_negatives: for the objectives with "I", how many other rows' instructions a query is paired with:
       a share of the batch's rows below 1, a number from 1 on; 0 where no objective wants them.
     mask: leave out instructions under which the judge finds the row's passage right.
+    untuned: what to hold the plain pairs' scores against.
     """
 
     valid_label_columns: tuple[str, ...] = ()
@@ -130,6 +132,7 @@ class Collator:
         instruction_negatives: float = 0.0,
         mask: bool = True,
         seed: int = 0,
+        untuned: Untuned | None = None,
     ) -> None:
         self.model = model
         self.format = context_format
@@ -137,6 +140,7 @@ class Collator:
         self.instruction_negatives = instruction_negatives
         self.mask = mask
         self.seed = seed
+        self.untuned = untuned
 
     def __call__(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The batch: `context_…` and `passage_…` features, and `label`, a mapping of tensors."""
@@ -154,6 +158,11 @@ class Collator:
             ).view(len(rows), width),
             "rows": _packed(rows),
         }
+        if self.untuned:
+            plain = [row for row in rows if row.slot == PLAIN_SLOT]
+            label["untuned"] = self.untuned.cosines(
+                [row.context.query for row in plain], [row.passage for row in plain]
+            )
         batch: dict[str, Any] = {"label": label}
         for name, features in (
             ("context", self.format.features(self.model, list(contexts))),

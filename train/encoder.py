@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,9 +162,20 @@ def set_dropout(model: SentenceTransformer, share: float) -> None:
                 setattr(module, name, share)
 
 
-def freeze_embeddings(model: SentenceTransformer) -> None:
-    """Train everything but the token embeddings."""
-    network(model).get_input_embeddings().requires_grad_(False)
+def freeze_layers(model: SentenceTransformer, layers: int) -> None:
+    """Leave the embeddings and the first layers as they are, which also spares their backward pass.
+
+    The transformer's stack of layers is its longest list of modules; parameters come in the order of the forward pass.
+    """
+    whole = network(model)
+    stack = max((m for m in whole.modules() if isinstance(m, torch.nn.ModuleList)), key=len)
+    if layers >= len(stack):
+        raise UsageError(f"--freeze-layers {layers}: this model has {len(stack)} layers, and one at least must train.")
+    first = next(stack[layers].parameters())
+    trained = False
+    for parameter in whole.parameters():
+        trained = trained or parameter is first
+        parameter.requires_grad_(trained)
 
 
 def merge_lora(model: SentenceTransformer) -> None:
@@ -177,6 +188,21 @@ def merge_lora(model: SentenceTransformer) -> None:
             module.merge()
             whole.set_submodule(name, module.get_base_layer())
     whole._hf_peft_config_loaded = False
+
+
+def weights(model: SentenceTransformer) -> dict[str, torch.Tensor]:
+    """A copy of the transformer's weights, on the CPU."""
+    return {name: p.detach().cpu().clone() for name, p in network(model).named_parameters()}
+
+
+def blend(model: SentenceTransformer, untuned: Mapping[str, torch.Tensor], share: float) -> None:
+    """Move the weights back to `share` of their way from the untuned ones.
+
+    What is between two fine-tuned points often keeps most of both (WiSE-FT, Wortsman et al., 2022, arXiv 2109.01903).
+    """
+    with torch.no_grad():
+        for name, parameter in network(model).named_parameters():
+            parameter.copy_(torch.lerp(untuned[name].to(parameter.device), parameter, share))
 
 
 def network(model: SentenceTransformer) -> PreTrainedModel:

@@ -14,7 +14,7 @@ from transformers import set_seed
 
 from train import display
 from train.data import checksum, load_rows, shared_wordings, training_rows
-from train.encoder import Encoder, add_lora, freeze_embeddings, merge_lora, set_dropout
+from train.encoder import Encoder, add_lora, blend, freeze_layers, merge_lora, set_dropout, weights
 from train.errors import UsageError
 from train.figures import as_json
 from train.scoring import quick_figures
@@ -60,18 +60,15 @@ def fit(settings: FitSettings, console: Console) -> None:
     )
 
     before = quick_figures(encoder, validation)
-    set_seed(settings.seed)  # adapters begin at random
-    if settings.dropout is not None:
-        set_dropout(encoder.model, settings.dropout)
-    if settings.freeze_embeddings:
-        freeze_embeddings(encoder.model)
-    if settings.lora:
-        add_lora(encoder.model, settings.lora)
+    untuned = weights(encoder.model) if settings.blend < 1 else {}
+    make_trainable(settings, encoder)
     began = time.monotonic()
     losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)])
     seconds = time.monotonic() - began
     if settings.lora:
         merge_lora(encoder.model)
+    if settings.blend < 1:
+        blend(encoder.model, untuned, settings.blend)
     after = quick_figures(encoder, validation)
     if not first:
         return
@@ -94,6 +91,17 @@ def fit(settings: FitSettings, console: Console) -> None:
         f"The model is in {settings.output}. Measure it: python -m train.evaluate {settings.data} "
         f"--model {settings.model} --model {settings.output} --output results.json"
     )
+
+
+def make_trainable(settings: FitSettings, encoder: Encoder) -> None:
+    """Dropout, frozen layers and adapters as the settings say."""
+    set_seed(settings.seed)  # adapters begin at random
+    if settings.dropout is not None:
+        set_dropout(encoder.model, settings.dropout)
+    if settings.freeze_layers is not None:
+        freeze_layers(encoder.model, settings.freeze_layers)
+    if settings.lora:
+        add_lora(encoder.model, settings.lora)
 
 
 def push(settings: FitSettings) -> None:

@@ -12,6 +12,7 @@ from sentence_transformers.util.distributed import all_gather, get_rank, get_wor
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
+from train.keeping import drift
 from train.objectives import PLAIN_SLOT, NegativeSet, Objective, Rows, true_pairs
 
 TEMPERATURE = 0.05
@@ -29,6 +30,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
       of a mini-batch, the gradient of the whole batch, one more forward pass. None encodes the batch at once.
     mask: leave likely false negatives out of the denominators.
     gather: with several processes, take passages and contexts of all of them as negatives; instructions stay local.
+    keep: the weight of `drift` over a process's plain pairs.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
         mask: bool = True,
         gather: bool = False,
         mini_batch_size: int | None = None,
+        keep: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -47,6 +50,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
         self.temperature = temperature
         self.mask = mask
         self.gather = gather
+        self.keep = keep
         self.mini_batch_size = mini_batch_size or 0
         self.uses_gradient_cache = mini_batch_size is not None
 
@@ -102,7 +106,11 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
             chosen = labels["instructions"]
             scores = torch.einsum("rkd,rd->rk", contexts[chosen.clamp(min=0)], passage)
             negatives["I"] = self._scores(scores, chosen < 0)
-        return self.objective.loss((context * passage).sum(dim=1) / self.temperature, negatives) * share
+        loss = self.objective.loss((context * passage).sum(dim=1) / self.temperature, negatives) * share
+        plain = rows.slot == PLAIN_SLOT
+        if self.keep and plain.any():
+            loss = loss + self.keep * drift(context[plain] @ passage[plain].T, labels["untuned"], self.temperature)
+        return loss
 
     def _scores(self, cosines: Tensor, left_out: Tensor) -> Tensor:
         return (cosines / self.temperature).masked_fill(left_out, -torch.inf)
@@ -126,6 +134,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
             "mask": self.mask,
             "gather": self.gather,
             "mini_batch_size": self.mini_batch_size or None,
+            "keep": self.keep,
         }
 
 

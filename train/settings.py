@@ -48,13 +48,15 @@ class FitSettings:
     mask: bool
     gather: bool
     plain_pairs: float
+    keep: float
+    blend: float
     instructions: bool
     unfiltered: bool
     hold_out: tuple[str, ...]
     encoder: EncoderOptions
     lora: int | None
     dropout: float | None
-    freeze_embeddings: bool
+    freeze_layers: int | None
     seed: int
     save_steps: int
     report_to: str
@@ -75,13 +77,19 @@ def parse(argv: Sequence[str]) -> FitSettings:
         raise UsageError(
             f"--no-instructions leaves {objective} no instructions to tell apart: choose an objective without I."
         )
-    for name, low, high in (("plain_pairs", 0, 1), ("warmup", 0, 1), ("dropout", 0, 1)):
+    for name, low, high in (("plain_pairs", 0, 1), ("blend", 0, 1), ("warmup", 0, 1), ("dropout", 0, 1)):
         if getattr(given, name) is not None and not low <= getattr(given, name) <= high:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(given, name)}: expected a share from 0 to 1.")
     for name in ("batch_size", "mini_batch_size", "epochs", "learning_rate", "temperature", "instruction_negatives"):
         value = getattr(given, name)
         if value is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number above 0.")
+    if given.keep < 0 or (given.keep and not given.plain_pairs):
+        raise UsageError(
+            f"--keep {given.keep}: expected a weight from 0, and with it --plain-pairs, which it works on."
+        )
+    if given.freeze_layers is not None and given.freeze_layers < 0:
+        raise UsageError(f"--freeze-layers {given.freeze_layers}: expected a number of layers from 0.")
     if given.instruction_attention and (given.mini_batch_size or 0) % 2:
         raise UsageError("--instruction-attention encodes texts in pairs: give an even --mini-batch-size.")
     return FitSettings(
@@ -100,13 +108,15 @@ def parse(argv: Sequence[str]) -> FitSettings:
         mask=not given.no_mask,
         gather=given.gather,
         plain_pairs=given.plain_pairs,
+        keep=given.keep,
+        blend=given.blend,
         instructions=not given.no_instructions,
         unfiltered=given.unfiltered,
         hold_out=tuple(given.hold_out_group),
         encoder=encoder_options(given),
         lora=given.lora,
         dropout=given.dropout,
-        freeze_embeddings=given.freeze_embeddings,
+        freeze_layers=given.freeze_layers,
         seed=given.seed,
         save_steps=given.save_steps,
         report_to=given.report_to,
@@ -209,6 +219,20 @@ def parser() -> argparse.ArgumentParser:
         help="share of tuples that also train (Q+, P+) without instruction, so that plain queries keep their quality",
     )
     group.add_argument(
+        "--keep",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="weight of a loss that holds the plain pairs' scores near the untuned model's",
+    )
+    group.add_argument(
+        "--blend",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="end with weights this far from the untuned to the tuned ones; default 1, the tuned ones",
+    )
+    group.add_argument(
         "--hold-out-group",
         action="append",
         default=[],
@@ -224,7 +248,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="default: the model's own; 0 makes training on a CPU up to half again as fast",
     )
-    group.add_argument("--freeze-embeddings", action="store_true", help="leave the token embeddings as they are")
+    group.add_argument(
+        "--freeze-layers",
+        type=int,
+        metavar="N",
+        help="leave the embeddings and the first N layers as they are: less to compute, and less to forget",
+    )
     group.add_argument("--seed", type=int, default=0)
 
     group = parser.add_argument_group("ablations")

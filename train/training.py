@@ -19,6 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from train.batches import Collator, OneQueryBatchSampler, RowOptions
 from train.encoder import Encoder
 from train.errors import UsageError
+from train.keeping import Untuned
 from train.loss import ObjectiveLoss
 from train.settings import FitSettings
 
@@ -89,6 +90,7 @@ def make_trainer(
         instruction_negatives=settings.instruction_negatives if "I" in settings.objective.sets else 0.0,
         mask=settings.mask,
         seed=settings.seed,
+        untuned=Untuned.of(encoder, rows) if settings.keep else None,
     )
     loss = ObjectiveLoss(
         encoder.model,
@@ -97,6 +99,7 @@ def make_trainer(
         mask=settings.mask,
         gather=settings.gather,
         mini_batch_size=settings.mini_batch_size,
+        keep=settings.keep,
     )
     example = row_options(settings).rows(rows[0])
     encoder.model.model_card_data.widget = [

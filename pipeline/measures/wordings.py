@@ -1,8 +1,8 @@
 """The offline model's instructions: written from `wordings.yaml`, and recognised again exactly.
 
-A wording has up to four slots: {n} a number, {term} a phrase in straight double quotes, {persona} and {purpose} from
-its group's lists. Recognising replaces what fills the slots by their names and looks the remainder up, so it costs
-the same however many wordings there are.
+A wording is written out, or composed of its group's frame and its pole's phrase. It has up to four slots: {n} a number,
+{term} a phrase in straight double quotes, {persona} and {purpose} from its group's lists. Recognising replaces what
+fills the slots by their names and looks the remainder up, so it costs the same however many wordings there are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import yaml
 from pipeline.measures.claim import POLES, Claim
 
 FORMS: Final = ("keywords", "sentence", "paragraph", "profile")
-GROUPS: Final = ("a", "b", "c", "d", "e", "f")
+COMPOSED: Final = ("g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r")
+GROUPS: Final = ("a", "b", "c", "d", "e", "f", *COMPOSED)
+_LENDERS: Final = ("a", "b", "c", "d")
+"""The groups whose personas and purposes the composed ones use."""
 
 _TERM: Final = re.compile(r'"([^"]+)"')
 _NUMBER: Final = re.compile(r"\d+")
@@ -63,8 +66,9 @@ class Wordings:
 
     def __init__(self, raw: dict[str, Any]) -> None:
         groups = raw["groups"]
-        self.personas: dict[str, tuple[str, ...]] = {g: tuple(groups[g]["persona"]) for g in GROUPS}
-        self.purposes: dict[str, tuple[str, ...]] = {g: tuple(groups[g]["purpose"]) for g in GROUPS}
+        lent = {slot: [text for g in _LENDERS for text in groups[g][slot]] for slot in ("persona", "purpose")}
+        self.personas: dict[str, tuple[str, ...]] = {g: tuple(groups.get(g, lent)["persona"]) for g in GROUPS}
+        self.purposes: dict[str, tuple[str, ...]] = {g: tuple(groups.get(g, lent)["purpose"]) for g in GROUPS}
         self.all: dict[tuple[str, str, str, str], Wording] = {}
         self._by_template: dict[str, Wording] = {}
         for dimension, poles in raw["dimensions"].items():
@@ -73,6 +77,8 @@ class Wordings:
                     f"wordings.yaml: {dimension} has the poles {sorted(poles)}, expected {POLES[dimension]}"
                 )
             for pole, by_group in poles.items():
+                for group, phrase in zip(COMPOSED, by_group["phrases"], strict=True):
+                    by_group[group] = {f: raw["frames"][group][f].replace("{ask}", phrase) for f in FORMS}
                 for group in GROUPS:
                     for form in FORMS:
                         self._add(Wording(dimension, pole, group, form, " ".join(by_group[group][form].split())))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from train.encoder import (
     Encoder,
     EncoderOptions,
     add_lora,
-    freeze_embeddings,
+    freeze_layers,
     merge_lora,
     network,
     set_dropout,
@@ -153,10 +154,17 @@ def test_without_dropout_training_mode_repeats_itself(tiny: Path) -> None:
     assert torch.equal(*(encoder.model(dict(features))["sentence_embedding"] for _ in range(2)))
 
 
-def test_frozen_embeddings_stay(tiny: Path) -> None:
-    encoder = Encoder.load(str(tiny), EncoderOptions())
-    freeze_embeddings(encoder.model)
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_frozen_layers_stay_and_the_others_train(make_encoder: Callable[..., Path], kind: str) -> None:
+    encoder = Encoder.load(str(make_encoder(vocabulary([record(0)]), kind=kind)), EncoderOptions())
+    freeze_layers(encoder.model, 1)
     encoder.model(encoder.model.preprocess(TEXTS))["sentence_embedding"].sum().backward()
-    words = network(encoder.model).get_input_embeddings().weight
-    assert words.grad is None
-    assert any(p.grad is not None for p in encoder.model.parameters())
+    trained = {name for name, p in network(encoder.model).named_parameters() if p.grad is not None}
+    assert trained
+    assert all(re.search(r"layers?\.1\.|^norm", name) for name in trained)
+    assert any("query" in name or "q_proj" in name for name in trained)
+
+
+def test_freezing_every_layer_is_one_sentence(tiny: Path) -> None:
+    with pytest.raises(UsageError, match="has 2 layers, and one at least must train"):
+        freeze_layers(Encoder.load(str(tiny), EncoderOptions()).model, 2)

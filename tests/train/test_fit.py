@@ -14,6 +14,9 @@ from transformers import TrainerCallback
 
 from tests.train.conftest import record, write_shards
 from train import fit, training
+from train.data import load_rows
+from train.encoder import Encoder, EncoderOptions
+from train.keeping import Untuned, drift
 
 COMMON = ("--batch-size", "4", "--epochs", "2", "--learning-rate", "1e-3")
 
@@ -107,6 +110,31 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(
     assert run(shards, tiny, tmp_path / "model", "--restart") == 0
 
 
+def test_a_model_that_keeps_ranks_plain_passages_more_like_the_untuned_one(
+    shards: Path, tiny: Path, tmp_path: Path
+) -> None:
+    rows = load_rows(str(shards), "train")
+    untuned = Untuned.of(Encoder.load(str(tiny), EncoderOptions()), rows)
+    queries, passages = rows["query_positive"][:12], rows["document"][:12]
+    moved = []
+    for name, flags in (("free", ()), ("kept", ("--keep", "5"))):
+        assert run(shards, tiny, tmp_path / name, "--plain-pairs", "1", "--dropout", "0", *flags) == 0
+        tuned = Untuned.of(Encoder.load(str(tmp_path / name), EncoderOptions()), rows)
+        moved.append(float(drift(tuned.cosines(queries, passages), untuned.cosines(queries, passages), 0.05)))
+    assert moved[1] < moved[0] / 2
+
+
+@pytest.mark.parametrize("flags", [(), ("--lora", "4")])
+def test_a_blend_lies_between_the_untuned_and_the_tuned_weights(
+    shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    for share in ("1", "0.25"):
+        assert run(shards, tiny, tmp_path / share, "--max-steps", "2", "--blend", share, *flags) == 0
+    untuned, tuned = weights(tiny_saved(tiny, tmp_path)), weights(tmp_path / "1")
+    for name, blended in weights(tmp_path / "0.25").items():
+        assert torch.allclose(blended, untuned[name] + 0.25 * (tuned[name] - untuned[name]), atol=1e-6)
+
+
 @pytest.mark.parametrize("ablation", ["--no-mask", "--no-instructions", "--unfiltered", "--instruction-attention"])
 def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation: str) -> None:
     write_shards(shards, {"rejected": [record(100, split="train", relevance=None)]})
@@ -122,6 +150,9 @@ def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation:
         (("--no-instructions", "--objective", "uni:I"), "choose an objective without I"),
         (("--plain-pairs", "2"), "expected a share"),
         (("--batch-size", "0"), "expected a number above 0"),
+        (("--keep", "1"), "and with it --plain-pairs"),
+        (("--blend", "1.5"), "expected a share"),
+        (("--freeze-layers", "-1"), "expected a number of layers"),
         (("--template", "{query}"), "must hold both"),
         (("--hold-out-group", "z"), "there are a, b, c, d"),
         (("--instruction-attention", "--mini-batch-size", "3"), "even --mini-batch-size"),

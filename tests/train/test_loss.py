@@ -7,9 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as processes
+from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,6 +20,7 @@ from tests.train.test_objectives import OBJECTIVES, RECORDS
 from train.batches import Collator, RowOptions
 from train.encoder import Encoder, EncoderOptions
 from train.inputs import ContextFormat
+from train.keeping import Untuned
 from train.loss import ObjectiveLoss
 from train.objectives import Objective
 
@@ -50,6 +53,27 @@ def test_a_cached_gradient_is_the_gradient(model: SentenceTransformer, objective
         cached_loss, cached = gradient(model, batch, objective, size)
         assert cached_loss == pytest.approx(loss, abs=1e-5)
         assert torch.allclose(cached, whole, atol=1e-5)
+
+
+def test_the_drift_from_the_untuned_model_is_a_divergence_and_can_be_cached(tiny: Path, tmp_path: Path) -> None:
+    encoder = Encoder.load(str(tiny), EncoderOptions())
+    encoder.model.eval()
+    untuned = Untuned.of(encoder, Dataset.from_list(RECORDS))
+    batch = Collator(encoder.model, encoder.format, RowOptions(plain_pairs=1.0), untuned=untuned)(RECORDS)
+    free = gradient(encoder.model, batch, "uni:P", None)
+    assert gradient(encoder.model, batch, "uni:P", None, keep=3.0)[0] == pytest.approx(free[0], abs=1e-5)
+    with torch.no_grad():
+        for parameter in encoder.model.parameters():
+            parameter.mul_(1 + 0.3 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    (loss, _), (kept_loss, whole) = (gradient(encoder.model, batch, "uni:P", None, keep=k) for k in (0.0, 3.0))
+    rows = [(r["query_positive"], r["document"]) for r in RECORDS]
+    now, then = (u.cosines(*zip(*rows, strict=True)).numpy() / 0.05 for u in (
+        Untuned.of(encoder, Dataset.from_list(RECORDS)), untuned))  # fmt: skip
+    p, q = (np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) for s in (then, now))
+    assert kept_loss - loss == pytest.approx(3.0 * (p * np.log(p / q)).sum(axis=1).mean(), abs=1e-4)
+    cached_loss, cached = gradient(encoder.model, batch, "uni:P", 3, keep=3.0)
+    assert cached_loss == pytest.approx(kept_loss, abs=1e-5)
+    assert torch.allclose(cached, whole, atol=1e-5)
 
 
 def test_instruction_attention_can_be_cached_too(tiny: Path) -> None:

@@ -71,8 +71,8 @@ def opposite(claim: Claim) -> Claim:
     pole = none if claim.pole == some else some
     if claim.dimension == "length":
         assert claim.number is not None
-        gap = max(3 * _STEP, claim.number // 4 // _STEP * _STEP)
-        number = claim.number + gap if pole == "at_least" else max(2 * _STEP, claim.number - gap)
+        longer, shorter = max(2 * claim.number, claim.number + 3 * _STEP), claim.number // 2 // _STEP * _STEP
+        number = longer if pole == "at_least" else max(2 * _STEP, shorter)
         return Claim("length", pole, number)
     return Claim(claim.dimension, pole, term=claim.term)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pipeline.chat.offline.edits.lengths import split_sentences
-from pipeline.chat.offline.edits.task import Task, as_prose, closed, opened, tidy
+from pipeline.chat.offline.edits.lengths import short_sentences
+from pipeline.chat.offline.edits.task import Task, as_prose, closed, fill, framed, opened, tidy
 from pipeline.measures.text import PARENTHESIS, sentences
 
 _PROSE_CLOSINGS: Final = (
@@ -36,13 +36,18 @@ _OUTER: Final = (
     "(This is the short version of what there is to say about {topic}.)",
     "(There is more to {topic}, of course, but this is the core.)",
 )
+_UNINTERRUPTED: Final = (
+    "That is all there is to say about {topic}, in one go and with nothing put in between.",
+    "So much for {topic}, told straight through without a remark on the side.",
+    "The account of {topic} ends here, and no side note is needed.",
+)
 
 
 def to_list(task: Task) -> str:
     """A heading and one bullet for each sentence or clause, three at least."""
     parts = sentences(task.passage)
     if len(parts) < 3:
-        parts = sentences(split_sentences(task))
+        parts = sentences(" ".join(short_sentences(task.passage)))
     for item in task.chance.cycle(_LAST_ITEMS):
         if len(parts) < 3:
             parts.append(item.format(topic=task.topic))
@@ -70,8 +75,8 @@ def add_brackets(task: Task) -> str:
 
 
 def drop_brackets(task: Task) -> str:
-    """What stands in brackets goes, unless the topic goes with it: then only the brackets."""
+    """What stands in brackets goes, unless the topic goes with it: then only the brackets. A sentence closes it."""
     text = PARENTHESIS.sub("", PARENTHESIS.sub("", task.passage))
     if not task.still_answers(text):
         text = task.passage
-    return tidy(re.sub(r"[()]", "", text))
+    return framed("", tidy(re.sub(r"[()]", "", text)), fill(task, _UNINTERRUPTED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pipeline.chat.offline.edits.task import Task, as_prose, closed, continued, opened
+from pipeline.chat.offline.edits.task import Task, as_prose, closed, continued, fill, framed, opened
 from pipeline.measures.claim import LONG_SENTENCES, SHORT_SENTENCES
 from pipeline.measures.text import WORD, mean_sentence_length, sentences, word_count
 from pipeline.measures.topicality import covers, key_terms, stems
@@ -49,6 +49,11 @@ _JOINTS: Final = (", and ", "; moreover, ", ", whereas ", "; besides, ", ", and 
 _LONG_TAIL: Final = (
     ", which is what anyone who has gone into {topic} with some patience and an eye for its details will confirm",
     ", a point that those who deal with {topic} from day to day like to make when they explain it to others",
+)
+_SHORT_TAILS: Final = (
+    "That is {topic}. It is brief. It is plain. No more is needed.",
+    "So much for {topic}. The rest is detail. Details can wait.",
+    "This is the core. It is short. {topic} is no riddle.",
 )
 
 
@@ -102,8 +107,13 @@ def lengthen(task: Task) -> str:
 
 
 def split_sentences(task: Task) -> str:
-    """Short sentences: cut at clause ends, then at the middle of what is still long."""
-    parts = [_as_sentence(piece) for sentence in sentences(as_prose(task.passage)) for piece in _clauses(sentence)]
+    """Short sentences, and very short ones at the end."""
+    return framed("", " ".join(short_sentences(task.passage)), fill(task, _SHORT_TAILS))
+
+
+def short_sentences(passage: str) -> list[str]:
+    """The passage cut at clause ends, then at the middle of what is still long."""
+    parts = [_as_sentence(piece) for sentence in sentences(as_prose(passage)) for piece in _clauses(sentence)]
     parts = [part for part in parts if part]
     for _ in range(40):
         text = " ".join(parts)
@@ -114,7 +124,7 @@ def split_sentences(task: Task) -> str:
         parts[longest : longest + 1] = [_as_sentence(half) for half in halves]
         if len(halves) == 1:
             break
-    return " ".join(parts)
+    return parts
 
 
 def _clauses(sentence: str) -> list[str]:
@@ -146,7 +156,7 @@ def _as_sentence(piece: str) -> str:
 
 
 def join_sentences(task: Task) -> str:
-    """Long sentences: neighbours joined until the mean is well over the bound."""
+    """Long sentences: neighbours joined until the mean is well over the bound, the last one drawn out."""
     parts = sentences(as_prose(task.passage))
     joints = list(task.chance.cycle(_JOINTS))
     made: list[str] = []
@@ -164,7 +174,7 @@ def join_sentences(task: Task) -> str:
     elif current:
         made.append(current)
     text = " ".join(closed(part) for part in made)
-    if mean_sentence_length(text) < LONG_SENTENCES + 1 and made:
+    if made:
         tail = task.chance.pick(_LONG_TAIL).format(topic=task.topic)
         text = " ".join([*(closed(part) for part in made[:-1]), f"{made[-1].rstrip(' .!?;')}{tail}."])
     return text

