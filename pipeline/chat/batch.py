@@ -1,8 +1,9 @@
 """The Batch API: requests go out as files, jobs run for up to a day at half the price, results fill the same memory.
 
-The driver alone calls this, between passes over the seeds; of several that share a store, one at a time. Everything that it does stands in the store first: a job's row is
-written, with the requests that go out with it, before the job is created, and the job carries our id in its metadata. So after a
-crash at any moment a job is found again, by its batch id or by that metadata, and no request is ever in two living jobs.
+The driver alone calls this, between passes over the seeds; of several runs that share a store, one at a time. Everything that it
+does stands in the store first: a job's row is written, with the requests that go out with it, before the job is created, and the
+job carries our id in its metadata. So after a crash at any moment a job is found again, by its batch id or by that metadata, and
+no request is ever in two living jobs.
 """
 
 from __future__ import annotations

@@ -350,7 +350,7 @@ def test_what_a_model_is_asked_with_validated_by_and_what_the_row_names_are_the_
     import hashlib
 
     prompts, schemas = ROOT / "prompts", ROOT / "schemas"
-    for name, task in load_tasks().items():
+    for name, task in load_tasks(mining=False).items():
         request = task.request("m", {}, Sampling())
         text = (prompts / f"{name}.md").read_text("utf-8").split("---\n", 2)[2].strip()
         assert request.body["messages"][0]["content"] == text
