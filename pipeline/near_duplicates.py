@@ -244,7 +244,7 @@ def components(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], Cluste
         joined.add(a)
         joined.add(b)
         joined.merge(a, b)
-    smallest = {}
+    smallest: dict[str, str] = {}
     sizes: Clusters = Counter()
     for subset in joined.subsets():
         first, *rest = sorted(subset)
