@@ -8,13 +8,10 @@ drawn from 300,000 words by Zipf's law. The index is built and asked by the clas
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import random
-import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.curate import SYLLABLES
+from benchmarks.measuring import measured
 from pipeline.cleaning import Selection
 from pipeline.mining import Miner, Mining
 from pipeline.records import Seed
@@ -86,22 +84,6 @@ def ask(folder: str, queries: int, mining: Mining) -> str:
     return f"{seconds / len(seeds) * 1000:.1f} ms a seed, {found / len(seeds):.1f} passages each"
 
 
-def measured(step: Callable[..., str], *arguments: object) -> tuple[str, float]:
-    """What the step says, and the peak MB of its process."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    child = context.Process(target=_run, args=(step, arguments, queue))
-    child.start()
-    result: tuple[str, float] = queue.get()
-    child.join()
-    return result
-
-
-def _run(step: Callable[..., str], arguments: tuple[object, ...], queue: multiprocessing.Queue) -> None:
-    said = step(*arguments)
-    queue.put((said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, nargs="+", default=[250_000, 1_000_000])
@@ -120,8 +102,8 @@ def main() -> None:
             (Path(folder) / "source").mkdir()
             write_collection(Path(folder) / "source", passages, options.queries)
             for name, step in (("index", index), ("mine", ask)):
-                said, mb = measured(step, folder, options.queries, mining)
-                table.add_row(f"{mining.method}, {name}", f"{passages:,}", said, f"{mb:,.0f}")
+                done = measured(step, folder, options.queries, mining)
+                table.add_row(f"{mining.method}, {name}", f"{passages:,}", done.said, f"{done.peak_mb:,.0f}")
     Console(width=130).print(table)
 
 

@@ -7,9 +7,7 @@ its own, so that its peak memory is its own. `--datasketch` adds that library on
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import random
-import resource
 import sys
 import time
 from collections import Counter, defaultdict
@@ -22,6 +20,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.curate import FRAMES, QUERIES, words
+from benchmarks.measuring import measured
 from pipeline.measures.overlap import jaccard, trigrams
 from pipeline.near_duplicates import DEFAULT, PassageIndex, Twins, near_pairs
 from pipeline.records import Seed
@@ -124,22 +123,6 @@ def splits(number: int) -> str:
     return f"{time.perf_counter() - began:.1f} s"
 
 
-def measured(step: Callable[[int], str], number: int) -> tuple[str, float]:
-    """What the step says, and the peak MB of its process."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    child = context.Process(target=_run, args=(step, number, queue))
-    child.start()
-    result: tuple[str, float] = queue.get()
-    child.join()
-    return result
-
-
-def _run(step: Callable[[int], str], number: int, queue: multiprocessing.Queue) -> None:
-    said = step(number)
-    queue.put((said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, default=500_000)
@@ -161,8 +144,8 @@ def main() -> None:
             ("pairs, rensa", with_rensa, options.datasketch),
         ]
     for name, step, number in steps:
-        said, mb = measured(step, number)
-        table.add_row(name, f"{number:,}", said, f"{mb:,.0f}")
+        done = measured(step, number)
+        table.add_row(name, f"{number:,}", done.said, f"{done.peak_mb:,.0f}")
     Console(width=130).print(table)
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
 from pipeline.near_duplicates import near_leaks, near_tuples
-from pipeline.records import DOCUMENT, MINED_RELEVANCE, QUERY_POSITIVE, TEXT_COLUMNS
+from pipeline.records import DOCUMENT, MINED_DOCUMENTS, MINED_RELEVANCE, QUERY_POSITIVE, TEXT_COLUMNS
 from pipeline.splits import Texts, duplicates_and_leaks, text_key
 from pipeline.staging import part_files
 
@@ -95,7 +95,8 @@ def keep_accounts(waves: Sequence[Path], near: float = 0.0) -> Accounts:
 
 def _accepted(waves: Sequence[Path], gone: Mapping[str, object]) -> Iterator[dict[str, Any]]:
     for file in part_files(waves):
-        rows = pq.read_table(file, columns=["id", "split", *TEXT_COLUMNS], filters=[("outcome", "==", "accepted")])
+        columns = ["id", "split", *TEXT_COLUMNS, MINED_DOCUMENTS]
+        rows = pq.read_table(file, columns=columns, filters=[("outcome", "==", "accepted")])
         yield from (row for row in rows.to_pylist() if row["id"] not in gone)
 
 
@@ -108,6 +109,7 @@ _COLUMNS = (
     "query_negative",
     "hard_negative_document_1",
     "hard_negative_document_2",
+    MINED_DOCUMENTS,
 )
 _BOOKED = (
     "id",
@@ -125,9 +127,10 @@ _BOOKED = (
 
 
 def _texts(row: Mapping[str, Any]) -> Texts:
-    source = (text_key(row[QUERY_POSITIVE]), text_key(row[DOCUMENT]))
-    passages = tuple(text_key(row[f"hard_negative_document_{i}"]) for i in (1, 2))
-    return row["id"], row["split"], source, (text_key(row["query_negative"]),), passages
+    passages = (row[DOCUMENT], *(row[MINED_DOCUMENTS] or ()))
+    source = (text_key(row[QUERY_POSITIVE]), *map(text_key, passages))
+    generated = tuple(text_key(row[f"hard_negative_document_{i}"]) for i in (1, 2))
+    return row["id"], row["split"], source, (text_key(row["query_negative"]),), generated
 
 
 def _book(accounts: Accounts, row: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from rensa import RMinHash, RMinHashLSH
 from scipy.cluster.hierarchy import DisjointSet
 
 from pipeline.measures.overlap import content_words, jaccard, trigrams
-from pipeline.records import DOCUMENT, PASSAGES, QUERY_NEGATIVE, QUERY_POSITIVE, TEXT_COLUMNS, Seed
+from pipeline.records import DOCUMENT, MINED_DOCUMENTS, PASSAGES, QUERY_NEGATIVE, QUERY_POSITIVE, TEXT_COLUMNS, Seed
 
 ROWS: Final = 5
 """Rows a band. Fewer propose pairs that share little, more want more bands for the same misses."""
@@ -191,8 +191,9 @@ def near_tuples(rows: Rows, threshold: float) -> tuple[Endings, Clusters]:
 def near_leaks(rows: Rows, threshold: float) -> Endings:
     """Rows with a generated text that nearly equals a text of another split; order of rows doesn't matter.
 
-    Nearly equal source texts lie in one split already. Against a source text the generated one goes, of two generated ones that
-    of the larger id. One end of such a pair is in validation or test: those are indexed, and training rows held against them.
+    Nearly equal source texts, mined passages among them, lie in one split already. Against a source text the generated
+    one goes, of two generated ones that of the larger id. One end of such a pair is in validation or test: those are
+    indexed, and training rows held against them.
     """
     held_queries = (row[name] for row in rows() if row["split"] != "train" for name in _QUERIES)
     pairs = {
@@ -228,8 +229,10 @@ def _across_splits(rows: Rows, index: NearIndex[_Sketch], kind: str, columns: Se
         for row in rows():
             if (row["split"] == "train") is not training:
                 continue
-            for column in columns:
-                text, generated = row[column], column not in _OF_THE_SOURCE
+            texts = [(row[column], column not in _OF_THE_SOURCE) for column in columns]
+            if DOCUMENT in columns:
+                texts += [(text, False) for text in row[MINED_DOCUMENTS] or ()]
+            for text, generated in texts:
                 sketch = index.sketch(text)
                 yield from leaks(row["id"], row["split"], text, generated, sketch)
                 if not training:

@@ -72,8 +72,8 @@ def text_key(text: str) -> str:
     return hashlib.sha256(folded.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-Texts = tuple[str, Split, tuple[str, str], tuple[str, ...], tuple[str, ...]]
-"""id, split, keys of (Q+, P+), keys of generated queries, keys of generated passages."""
+Texts = tuple[str, Split, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+"""id, split, keys of Q+, P+ and the mined passages, keys of generated queries, keys of generated passages."""
 
 
 def duplicates_and_leaks(rows: Iterable[Texts]) -> dict[str, tuple[str, str]]:
@@ -105,10 +105,11 @@ def duplicates_and_leaks(rows: Iterable[Texts]) -> dict[str, tuple[str, str]]:
 
 
 def _texts(
-    source: tuple[str, str], queries: tuple[str, ...], passages: tuple[str, ...]
+    source: tuple[str, ...], queries: tuple[str, ...], passages: tuple[str, ...]
 ) -> Iterator[tuple[int, tuple[str, str]]]:
     yield 0, ("query", source[0])
-    yield 0, ("passage", source[1])
+    for key in source[1:]:
+        yield 0, ("passage", key)
     for key in queries:
         yield 1, ("query", key)
     for key in passages:

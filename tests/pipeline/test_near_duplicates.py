@@ -6,6 +6,7 @@ import random
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from curated import Curated, write_source
@@ -15,7 +16,16 @@ from test_cleaning import select
 
 from pipeline.measures.overlap import content_words, jaccard, trigrams
 from pipeline.near_duplicates import DEFAULT, PassageIndex, QueryIndex, components, near_leaks, near_pairs, near_tuples
-from pipeline.records import DOCUMENT, PASSAGES, QUERY_NEGATIVE, QUERY_POSITIVE, SPLITS, TEXT_COLUMNS, Seed
+from pipeline.records import (
+    DOCUMENT,
+    MINED_DOCUMENTS,
+    PASSAGES,
+    QUERY_NEGATIVE,
+    QUERY_POSITIVE,
+    SPLITS,
+    TEXT_COLUMNS,
+    Seed,
+)
 from pipeline.run import main
 from pipeline.splits import assign_splits
 
@@ -106,7 +116,7 @@ def test_nearly_equal_queries_and_passages_of_seeds_lie_in_one_split(seed: int) 
     assert {s.id: s.split for s in assign_splits(seeds, DEFAULT)} == {s.id: s.split for s in split}
 
 
-def finished(chance: random.Random, number: int, splits: tuple[str, ...]) -> list[dict[str, str]]:
+def finished(chance: random.Random, number: int, splits: tuple[str, ...]) -> list[dict[str, Any]]:
     """Rows of which many nearly equal another; source texts of different splits are far apart."""
     source = {split: [f"{split} {text}" for text in varied(chance, 6, 30)] for split in splits}
     pool = [text for texts in source.values() for text in texts] + varied(chance, 10, 30)
@@ -119,6 +129,7 @@ def finished(chance: random.Random, number: int, splits: tuple[str, ...]) -> lis
             | {
                 "id": f"r{i:02d}",
                 "split": split,
+                MINED_DOCUMENTS: None,
                 QUERY_POSITIVE: chance.choice(source[split]),
                 DOCUMENT: source[split][0],
             }
@@ -209,3 +220,19 @@ def test_real_passages_fall_together_as_brute_force_says(realdata: Path) -> None
             holding[gram].append(i)
     assert len(brute) > 200
     assert grouped(brute) == found
+
+
+def test_a_generated_passage_that_nearly_equals_a_mined_one_of_another_split_goes() -> None:
+    chance = random.Random(9)
+
+    def row(name: str, split: str, mined: list[str] | None) -> dict[str, Any]:
+        texts = {column: " ".join(chance.choices(WORDS, k=40)) for column in TEXT_COLUMNS}
+        return {"id": name, "split": split, MINED_DOCUMENTS: mined} | texts
+
+    for mined_in, generated_in in (("test", "train"), ("train", "test")):
+        mined = chance.choices(WORDS, k=60)
+        holder, other = row("r1", mined_in, [" ".join(mined)]), row("r0", generated_in, None)
+        other[PASSAGES[2]] = " ".join([*mined[:-1], "changed"])
+        assert list(near_leaks(lambda rows=(holder, other): iter(rows), DEFAULT)) == ["r0"]
+        other["split"] = mined_in
+        assert not near_leaks(lambda rows=(holder, other): iter(rows), DEFAULT)
