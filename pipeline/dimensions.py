@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from pipeline.records import Split
+from pipeline.yaml_text import parse_yaml
 
 _T = TypeVar("_T")
 
@@ -70,7 +71,7 @@ class Dimensions:
     def parse(cls, text: str) -> Dimensions:
         """The dimensions in a YAML text; ValueError with one sentence where it is malformed."""
         try:
-            raw = yaml.safe_load(text)
+            raw = parse_yaml(text)
         except yaml.YAMLError as error:
             raise ValueError(f"{FILE}: not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(raw, dict) or not all(isinstance(raw.get(key), dict) for key in ("forms", "dimensions")):

@@ -14,6 +14,7 @@ import yaml
 
 from pipeline.chat.request import ChatRequest, Message, Sampling
 from pipeline.records import JUDGE_MINED, TASKS
+from pipeline.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def _load(name: str) -> Task:
     text = resources.files("prompts").joinpath(f"{name}.md").read_text("utf-8")
     try:
         _, header, prompt = text.split("---\n", 2)
-        head = yaml.safe_load(header)
+        head = parse_yaml(header)
         purpose, fails_when = head["purpose"].strip(), head["fails_when"].strip()
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ValueError(

@@ -78,7 +78,7 @@ class Endpoint:
         structured = self.structured
         content = request.content if structured else _in_json_mode(request)
         try:
-            async with self._http.post(self._url, data=content, proxy=self._proxy) as response:
+            async with self._http.post(self._url, data=aiohttp.BytesPayload(content), proxy=self._proxy) as response:
                 raw = (await response.read()).decode("utf-8", "replace")
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unreachable(f"nothing answers there: {_short(str(error))}") from None

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
-
 from pipeline.chat.request import Usage
 from pipeline.errors import UsageError
 from pipeline.records import OFFLINE
+from pipeline.yaml_text import parse_yaml
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
@@ -37,7 +36,7 @@ class Prices:
     @classmethod
     def load(cls, overrides: Iterable[str] = ()) -> Prices:
         """`prices.yaml`, and `MODEL=IN,OUT[,CACHED]` over it. A malformed override is a UsageError."""
-        table = yaml.safe_load(resources.files("pipeline.chat").joinpath("prices.yaml").read_text("utf-8"))
+        table = parse_yaml(resources.files("pipeline.chat").joinpath("prices.yaml").read_text("utf-8"))
         models = {name: Price(**(price | {"date": str(price["date"])})) for name, price in table["models"].items()}
         for text in overrides:
             name, price = _override(text)

@@ -6,13 +6,13 @@ import re
 from importlib.resources import files
 from typing import Final
 
-import yaml
+from pipeline.yaml_text import parse_yaml
 
 WORD: Final = re.compile(r"\w\S*")
 """One match per whitespace-separated token that holds a letter or digit: the way people and editors count words."""
 
 _BREAK: Final = re.compile(r"\n+|[.!?]+[\"'”’)\]]*\s+")
-_LISTS: Final = yaml.safe_load((files("pipeline.measures") / "words.yaml").read_text(encoding="utf-8"))
+_LISTS: Final = parse_yaml((files("pipeline.measures") / "words.yaml").read_text(encoding="utf-8"))
 _ABBREVIATIONS: Final = frozenset(_LISTS["abbreviations"].split())
 _LAST_TOKEN: Final = re.compile(r"\S*$")
 

@@ -8,12 +8,13 @@ from importlib.resources import files
 from typing import Final
 
 import Stemmer
-import yaml
+
+from pipeline.yaml_text import parse_yaml
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _STEMMER: Final = Stemmer.Stemmer("english")
 
-_LISTS: Final = yaml.safe_load((files("pipeline.measures") / "words.yaml").read_text(encoding="utf-8"))
+_LISTS: Final = parse_yaml((files("pipeline.measures") / "words.yaml").read_text(encoding="utf-8"))
 STOPWORDS: Final = frozenset(_LISTS["stopwords"].split())
 GENERIC: Final = frozenset(_LISTS["generic"].split())
 

@@ -13,9 +13,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final
 
-import yaml
-
 from pipeline.measures.claim import POLES, Claim
+from pipeline.yaml_text import parse_yaml
 
 FORMS: Final = ("keywords", "sentence", "paragraph", "profile")
 COMPOSED: Final = ("g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r")
@@ -136,7 +135,7 @@ class Wordings:
 def wordings() -> Wordings:
     """The wordings of `wordings.yaml`, parsed once a process."""
     raw = files("pipeline.measures").joinpath("wordings.yaml").read_text(encoding="utf-8")
-    return Wordings(yaml.safe_load(raw))
+    return Wordings(parse_yaml(raw))
 
 
 def group_of(instruction: str) -> tuple[str, str, str, str] | None:

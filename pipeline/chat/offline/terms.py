@@ -8,10 +8,9 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Final
 
-import yaml
-
 from pipeline.chat.offline.chance import Chance
 from pipeline.measures.topicality import STOPWORDS, same_term, stem, tokens
+from pipeline.yaml_text import parse_yaml
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
 _ARTICLE: Final = re.compile(r"\b([Aa])n?(\s+)(?=(\w))")
@@ -35,7 +34,7 @@ _ENDINGS: Final = (
 
 @lru_cache(maxsize=1)
 def _words() -> dict[str, dict[str, list[str]]]:
-    raw: dict[str, dict[str, list[str]]] = yaml.safe_load(
+    raw: dict[str, dict[str, list[str]]] = parse_yaml(
         (files("pipeline.chat.offline") / "wordbank.yaml").read_text(encoding="utf-8")
     )
     return raw

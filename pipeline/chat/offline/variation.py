@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from typing import Final
 
-import yaml
-
 from pipeline.measures.text import sentences
+from pipeline.yaml_text import parse_yaml
 
-_SYNONYMS: Final[dict[str, str]] = yaml.safe_load(
+_SYNONYMS: Final[dict[str, str]] = parse_yaml(
     (files("pipeline.chat.offline") / "synonyms.yaml").read_text(encoding="utf-8")
 )
 _WORD: Final = re.compile(r"\b(an? )?(" + "|".join(sorted(_SYNONYMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
