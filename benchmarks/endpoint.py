@@ -3,7 +3,8 @@
 A local endpoint in a process of its own answers after 200 ms on average (lognormal, sigma 0.3). Each contender is a process of its
 own with the same slots. Shown: requests a second, their share of the ideal (slots / mean latency), CPU per call and peak
 memory; the median over the rounds. Ours is the whole pipeline with store, validation and accounting on; its rate is over the
-curation, Beam's start and end included, without the start of the process and the report; its CPU and memory hold everything.
+curation, Beam's start and end included (and the start of the worker processes, where there are any), without the start of the
+process and the report; its CPU and memory hold everything, the memory that of the biggest process.
 
 The quick contenders get as many requests as an ideal window answers in `--seconds`, the slow ones a tenth, at least 3,000.
 
@@ -100,14 +101,24 @@ async def bare_aiohttp(url: str, slots: int, requests: int) -> float:
         return await window(slots, requests, call)
 
 
-def pipeline(url: str, slots: int, requests: int) -> float:
+def pipeline(url: str, slots: int, requests: int, *flags: str) -> float:
     """Seconds of the curation of as many seeds as make that many requests."""
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "source", Path(folder) / "out"
         source.mkdir()
         write_collection(source, requests // 4)
         command = [sys.executable, "-m", "pipeline.run", "--source", str(source), "--output", str(output)]
-        command += ["--base-url", url, "--generator", "writer-1", "--judge", "judge-1", "--concurrency", str(slots)]
+        command += [
+            "--base-url",
+            url,
+            "--generator",
+            "writer-1",
+            "--judge",
+            "judge-1",
+            "--concurrency",
+            str(slots),
+            *flags,
+        ]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         made = json.loads((output / "manifest.json").read_text("utf-8"))
         calls = sum(task["made"] for task in made["calls"].values())
@@ -204,16 +215,18 @@ def curator(url: str, slots: int, requests: int) -> float:
 
 
 Contender = Callable[[str, int, int], float]
-OURS, BARE = "this pipeline, end to end", "bare aiohttp loop"
+OURS, OURS_TWICE, BARE = "this pipeline, end to end", "the same with 2 worker processes", "bare aiohttp loop"
+TWO_WORKERS = ("--direct_num_workers", "2", "--direct_running_mode", "multi_processing")
 CONTENDERS: dict[str, Contender] = {
     OURS: pipeline,
+    OURS_TWICE: lambda url, slots, n: pipeline(url, slots, n, *TWO_WORKERS),
     "datatrove, inference runner": datatrove,
     "bespokelabs-curator": curator,
     "bare AsyncOpenAI loop": lambda url, slots, n: asyncio.run(bare_openai(url, slots, n, aio=False)),
     "bare AsyncOpenAI loop on aiohttp": lambda url, slots, n: asyncio.run(bare_openai(url, slots, n, aio=True)),
     BARE: lambda url, slots, n: asyncio.run(bare_aiohttp(url, slots, n)),
 }
-QUICK = (OURS, "datatrove, inference runner", BARE)
+QUICK = (OURS, OURS_TWICE, "datatrove, inference runner", BARE)
 
 
 def present(curator_python: str | None) -> list[str]:
