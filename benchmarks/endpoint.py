@@ -156,27 +156,28 @@ def datatrove(url: str, slots: int, requests: int) -> float:
 
 
 CURATOR = """
-import json, sys, time
+import json, os, sys, time
+from importlib.util import find_spec
+from pathlib import Path
+
+# A vocabulary that it would download comes with one of its own libraries.
+os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(find_spec("litellm").origin).parent / "litellm_core_utils" / "tokenizers")
 url, slots, requests, key = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 from bespokelabs import curator
-from pydantic import BaseModel
-
-class Filled(BaseModel):
-    instruction_positive: str
 
 class Writer(curator.LLM):
-    response_format = Filled
-
     def prompt(self, row):
         return [{"role": "system", "content": row["system"]}, {"role": "user", "content": row["user"]}]
 
     def parse(self, row, response):
-        return [{"instruction": response.instruction_positive}]
+        return [{"instruction": json.loads(response)["instruction_positive"]}]
 
 most = 10**9
+given = json.load(sys.stdin)
 writer = Writer(
     model_name="writer-1",
     backend="openai",
+    generation_params={"response_format": given["response_format"]},
     backend_params={
         "base_url": url,
         "api_key": key,
@@ -186,7 +187,7 @@ writer = Writer(
         "require_all_responses": True,
     },
 )
-rows = json.load(sys.stdin)
+rows = given["rows"]
 began = time.perf_counter()
 made = writer(rows)
 seconds = time.perf_counter() - began
@@ -203,7 +204,7 @@ def curator(url: str, slots: int, requests: int) -> float:
         quiet = {"CURATOR_CACHE_DIR": folder, "CURATOR_DISABLE_CACHE": "1", "TELEMETRY_ENABLED": "0", "HOME": folder}
         done = subprocess.run(
             [os.environ["CURATOR_PYTHON"], "-c", CURATOR, url, str(slots), str(requests), KEY],
-            input=json.dumps(rows),
+            input=json.dumps({"rows": rows, "response_format": body(0)["response_format"]}),
             env=os.environ | quiet,
             capture_output=True,
             text=True,

@@ -36,6 +36,7 @@ _FIELDS = {
     "temperature",
     "max_completion_tokens",
     "reasoning_effort",
+    "stream",
 }
 
 
@@ -239,6 +240,8 @@ def malformed(body: dict[str, Any]) -> str | None:
     unknown = set(body) - _FIELDS
     if unknown:
         return f"Unrecognized request argument supplied: {sorted(unknown)[0]}"
+    if body.get("stream"):
+        return "this endpoint does not stream"
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         return "'messages' must be a list that is not empty"
