@@ -16,6 +16,7 @@ from pipeline.commandline import Parser
 from pipeline.mining import Mining
 from pipeline.near_duplicates import DEFAULT, LOWEST
 from pipeline.records import OFFLINE
+from pipeline.shards import NUM_SHARDS, ROWS_PER_SHARD
 
 EPILOG = """\
 examples:
@@ -69,7 +70,8 @@ class Options:
     max_cost_usd: float | None
     price: tuple[str, ...]
     estimate: bool
-    num_shards: int
+    num_shards: int | None
+    rows_per_shard: int
     seed: int
     temperature: float | None
     judge_temperature: float | None
@@ -152,7 +154,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="any Beam runner; DirectRunner runs in this process (default). Other Beam options, such as "
         "--direct_num_workers 2 --direct_running_mode multi_processing, pass through",
     )
-    run.add_argument("--num-shards", type=_positive, default=8, help="shards of the train split (default: %(default)s)")
+    run.add_argument(
+        "--num-shards",
+        type=_positive,
+        help=f"shards of the train split (default: {NUM_SHARDS}, and more where they would hold over --rows-per-shard rows)",
+    )
+    run.add_argument(
+        "--rows-per-shard",
+        type=_positive,
+        default=ROWS_PER_SHARD,
+        help="about how many rows a shard holds where --num-shards does not say, and a file of rejected rows "
+        "(default: %(default)s); writing keeps one shard at a time in memory",
+    )
     run.add_argument(
         "--wave-size",
         type=_positive,

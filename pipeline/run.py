@@ -90,7 +90,7 @@ def run(options: Options, output: Output, console: Console) -> int:
         miner = Miner(options.mining, source, selection, seeds, output.mining, options.near_duplicates)
         settings["mining"] = miner.fingerprint
     waves = plan_waves(seeds, options.wave_size, settings, output.waves)
-    inputs = hash_inputs(settings, seeds, options.num_shards, options.near_duplicates)
+    inputs = hash_inputs(settings, seeds, options)
 
     before = manifests.read(output.manifest)
     if before and is_complete(before, inputs, output):
@@ -105,7 +105,7 @@ def run(options: Options, output: Output, console: Console) -> int:
     staged = [wave.folder for wave in waves if wave.folder.is_dir()]
     accounts = keep_accounts(staged, options.near_duplicates)
     add_untouched(accounts, sum(len(wave.seeds) for wave in waves if not wave.folder.is_dir()), "stopped")
-    shards = plan_shards(accounts.splits, accounts.outcomes["rejected"], options.num_shards)
+    shards = plan_shards(accounts.splits, accounts.outcomes["rejected"], options.num_shards, options.rows_per_shard)
     with output.empty_scratch() as scratch:
         run_beam(options, lambda pipeline: write_shards(pipeline, shards, staged, accounts.gone, scratch))
         files = put_in_place(shards, scratch, output.folder)
@@ -189,9 +189,10 @@ def show_estimate(seeds: Sequence[Seed], recipe: Recipe, prices: Prices, options
     return COMPLETE
 
 
-def hash_inputs(settings: dict[str, Any], seeds: Sequence[Seed], num_shards: int, near: float) -> str:
+def hash_inputs(settings: dict[str, Any], seeds: Sequence[Seed], options: Options) -> str:
     """The hash of everything that decides the shards: equal inputs, equal bytes."""
-    digest = hashlib.sha256(json.dumps([settings, num_shards, near], sort_keys=True).encode())
+    layout = options.num_shards, options.rows_per_shard, options.near_duplicates
+    digest = hashlib.sha256(json.dumps([settings, layout], sort_keys=True).encode())
     for seed in sorted(seeds, key=lambda seed: seed.id):
         digest.update(json.dumps(asdict(seed), sort_keys=True).encode())
     return digest.hexdigest()

@@ -22,8 +22,11 @@ from pipeline.tables import ACCEPTED, REJECTED
 ROW_GROUP = 1000
 """Rows a row group: small enough that viewers and filters skip most of a file."""
 
-REJECTED_ROWS = 50_000
-"""Rejected rows a file."""
+NUM_SHARDS = 8
+"""Train shards of a data set that they hold at `ROWS_PER_SHARD` each."""
+
+ROWS_PER_SHARD = 10_000
+"""About 10 MB of parquet, and 100 MB of memory while it is written."""
 
 RESTORE = "run the same pipeline.run command again, it restores it without a call"
 """What to do about a file that is not what the manifest says."""
@@ -56,15 +59,19 @@ class Shard:
         return int(unit_hash(tuple_id) * self.of) == self.index
 
 
-def plan_shards(rows: Mapping[str, int], rejected: int, num_shards: int) -> list[Shard]:
+def plan_shards(
+    rows: Mapping[str, int], rejected: int, num_shards: int | None, rows_per_shard: int = ROWS_PER_SHARD
+) -> list[Shard]:
     """The files of a data set: `num_shards` for training, as many as keep their size for the other splits.
 
-    rows: accepted rows of each split; rejected: rows for `rejected/`.
+    rows: accepted rows of each split; rejected: rows for `rejected/`, `rows_per_shard` a file. num_shards None: `NUM_SHARDS`, or
+    as many as `rows_per_shard` asks for.
     """
-    per_shard = max(ROW_GROUP, math.ceil(rows["train"] / num_shards))
-    counts = {"train": num_shards}
+    train = num_shards or max(NUM_SHARDS, math.ceil(rows["train"] / rows_per_shard))
+    per_shard = max(ROW_GROUP, math.ceil(rows["train"] / train))
+    counts = {"train": train}
     counts |= {split: max(1, math.ceil(rows[split] / per_shard)) for split in SPLITS[1:]}
-    counts["rejected"] = max(1, math.ceil(rejected / REJECTED_ROWS))
+    counts["rejected"] = max(1, math.ceil(rejected / rows_per_shard))
     return [Shard(kind, index, of) for kind, of in counts.items() for index in range(of)]
 
 

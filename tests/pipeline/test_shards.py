@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,17 @@ def test_a_tuple_that_the_whole_data_set_rejects_goes_to_rejected_with_its_reaso
     assert (row["stage"], row["reason"], row["split"]) == ("split", "split_leak", "test")
     assert train.id in row["detail"]
     assert leaking.id not in pq.read_table(tmp_path / "out" / "data")["id"].to_pylist()
+
+
+def test_a_big_data_set_has_as_many_shards_as_its_rows_ask_for_and_a_small_one_eight() -> None:
+    def planned(train: int, rejected: int, num_shards: int | None = None, **sizes: int) -> Counter[str]:
+        rows = {"train": train, "validation": train // 20, "test": train // 20}
+        return Counter(shard.kind for shard in plan_shards(rows, rejected, num_shards, **sizes))
+
+    assert planned(100, 3) == {"train": 8, "validation": 1, "test": 1, "rejected": 1}
+    assert planned(480_000, 60_001) == {"train": 48, "validation": 3, "test": 3, "rejected": 7}
+    assert planned(480_000, 0, 5) == {"train": 5, "validation": 1, "test": 1, "rejected": 1}
+    assert planned(480_000, 0, rows_per_shard=50_000)["train"] == 10
 
 
 def test_files_of_an_earlier_layout_are_removed(tmp_path: Path) -> None:
