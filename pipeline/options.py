@@ -181,8 +181,9 @@ def build_parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--source",
         default="sample",
-        help="sample (embedded, default); a folder with collection.tsv, queries.SPLIT.tsv and qrels.SPLIT.tsv, plain or .gz; "
-        "a QA-format file (.json, .jsonl, .parquet); or hf:REPO:CONFIG, such as hf:microsoft/ms_marco:v2.1",
+        help="sample (embedded, default); a folder with collection.tsv, queries.SPLIT.tsv and qrels.SPLIT.tsv, plain, .gz or "
+        ".parquet; a QA-format file (.json, .jsonl, .parquet); either of them in a store that fsspec knows (s3://, gs://, "
+        "https://), read by this process and by no worker; or hf:REPO:CONFIG, such as hf:microsoft/ms_marco:v2.1",
     )
     source.add_argument("--source-split", default="train", help="split of the source (default: %(default)s)")
     source.add_argument(

@@ -32,8 +32,9 @@ class Block:
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """The file `name` in the folder, or `name.gz` where there is no plain one."""
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    """The file `name` in the folder, else `name.gz`, else the parquet file in the place of the `.tsv`."""
+    names = (name, f"{name}.gz", f"{name.removesuffix('.tsv')}.parquet")
+    return next((p for p in (folder / n for n in names) if p.is_file()), None)
 
 
 class Hashed:

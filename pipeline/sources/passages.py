@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.sources.lines import MAX_LINE, read_blocks
+from pipeline.sources.parquet import read_rows
 from pipeline.sources.qa import QaFile, QaReader
-from pipeline.sources.ranking import RankingFolder
+from pipeline.sources.ranking import RankingFolder, text_columns
 from pipeline.sources.report import Progress, SourceError, SourceReport
 from pipeline.sources.source import Source
 
@@ -20,7 +21,10 @@ def read_passages(source: Source, take: Take, progress: Progress | None = None) 
     An id may come more than once. Raises SourceError for a stream, which may not give the same passages twice.
     """
     scratch = SourceReport("", "", "", "")
-    if isinstance(source, RankingFolder):
+    if isinstance(source, RankingFolder) and source.collection.suffix == ".parquet":
+        for _, (key, text) in read_rows(source.collection, text_columns, scratch, progress):
+            take(key.decode("utf-8"), text.decode("utf-8"))
+    elif isinstance(source, RankingFolder):
         for block in read_blocks(source.collection, scratch, progress):
             for line in block.lines:
                 _take_line(line, take)

@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.sources.exclusions import Exclusions
 from pipeline.sources.lines import MAX_LINE, read_blocks, read_chunks
-from pipeline.sources.report import FileRead, Progress, SourceError, SourceReport
+from pipeline.sources.parquet import ROWS, open_parquet
+from pipeline.sources.report import Progress, SourceError, SourceReport
 from pipeline.sources.source import LICENCE_UNKNOWN, Judged
 
 COLUMNS: Final = ("query", "query_id", "passages")
 SUFFIXES: Final = (".json", ".jsonl", ".parquet", ".json.gz", ".jsonl.gz")
-_PARQUET_ROWS: Final = 1_000
 
 
 class QaReader:
@@ -218,19 +215,13 @@ class QaFile:
 
     def _read_parquet(self, reader: QaReader, progress: Progress | None) -> None:
         name = self.path.name
-        try:
-            with self.path.open("rb") as raw:
-                digest = hashlib.file_digest(raw, "sha256").hexdigest()
-            reader.report.files.append(FileRead(name, self.path.stat().st_size, digest))
-            with pq.ParquetFile(self.path) as file:
-                if missing := [c for c in COLUMNS if c not in file.schema_arrow.names]:
-                    raise SourceError(f"{name} is not MS MARCO's QA format: it has no column {' or '.join(missing)}.")
-                number = 0
-                for batch in file.iter_batches(_PARQUET_ROWS, columns=list(COLUMNS)):
-                    for record in batch.to_pylist():
-                        reader.take(record, f"{name}: record {number}")
-                        number += 1
-                    if progress:
-                        progress(f"reading {name}", number, file.metadata.num_rows)
-        except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{name} can't be read as parquet: {str(error).splitlines()[0]}.") from None
+        with open_parquet(self.path, reader.report) as file:
+            if missing := [c for c in COLUMNS if c not in file.schema_arrow.names]:
+                raise SourceError(f"{name} is not MS MARCO's QA format: it has no column {' or '.join(missing)}.")
+            number = 0
+            for batch in file.iter_batches(ROWS, columns=list(COLUMNS)):
+                for record in batch.to_pylist():
+                    reader.take(record, f"{name}: record {number}")
+                    number += 1
+                if progress:
+                    progress(f"reading {name}", number, file.metadata.num_rows)

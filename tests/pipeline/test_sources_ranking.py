@@ -8,8 +8,12 @@ import json
 import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,9 +21,11 @@ from pipeline.cleaning import CleaningOptions, select_seeds
 from pipeline.sources import Judged, SourceError, SourceReport, lines, open_source, ranking, summary_lines
 from pipeline.sources.lines import MAX_LINE
 from pipeline.sources.ranking import TextTable
+from tests.fakes.loopback import on_loopback
 
 QRELS = b"1\t0\t10\t1\n2\t0\t20\t1\n"
 QUERIES = b"1\twhat is a heron\n2\twhat is a stork\n3\tunused query\n"
+STORK = "A stork is a large bird."
 COLLECTION = b"10\tA heron is a wading bird.\n20\tA stork is a large bird.\n30\tNobody asks for this.\n"
 
 
@@ -253,7 +259,7 @@ def test_what_is_missing_is_said_before_anything_is_read(tmp_path: Path) -> None
     with pytest.raises(SourceError, match=r"marco lacks queries.dev.small.tsv"):
         open_source(str(marco), "dev.small")
     (marco / "collection.tsv").unlink()
-    with pytest.raises(SourceError, match=r"marco lacks collection.tsv \(plain or .gz\)"):
+    with pytest.raises(SourceError, match=r"marco lacks collection.tsv \(plain, .gz or .parquet\)"):
         open_source(str(marco), "train")
     with pytest.raises(SourceError, match="no MS MARCO passage-ranking folder"):
         open_source(str(tmp_path), "train")
@@ -261,6 +267,67 @@ def test_what_is_missing_is_said_before_anything_is_read(tmp_path: Path) -> None
         open_source(str(tmp_path / "nowhere"), "train")
     with pytest.raises(SourceError, match=r"a file must be one of"):
         open_source(str(marco / "qrels.train.tsv"), "train")
+
+
+def as_parquet(marco: Path, name: str, **columns: list[Any]) -> None:
+    (marco / f"{name}.tsv").unlink()
+    pq.write_table(pa.table(columns), marco / f"{name}.parquet")
+
+
+def test_parquet_reads_as_lines_do(tmp_path: Path) -> None:
+    lines, marco = folder(tmp_path / "lines"), folder(tmp_path / "marco")
+    as_parquet(
+        marco, "collection", _id=[10, 20, 30], title=["", "", ""], text=["A heron is a wading bird.", STORK, "Nobody."]
+    )
+    as_parquet(marco, "queries.train", qid=["1", "2"], query=["what is a heron", "what is a stork"])
+    as_parquet(marco, "qrels.train", qid=[1, 2, 2], pid=[10, 20, 30], score=[1, 2, 0])
+    judged, reference = read(marco), read(lines)
+    assert (sorted(judged.pairs), judged.queries, judged.documents) == (
+        sorted(reference.pairs),
+        reference.queries,
+        reference.documents,
+    )
+    manifest = judged.report.as_manifest()
+    assert manifest["lines"] == {"collection.parquet": 3, "qrels.train.parquet": 3, "queries.train.parquet": 2}
+    assert manifest["files"][0]["sha256"] == hashlib.sha256((marco / "qrels.train.parquet").read_bytes()).hexdigest()
+    assert manifest["not_relevant"] == 1
+
+
+def test_what_is_wrong_in_a_parquet_row_is_counted_with_its_number(tmp_path: Path) -> None:
+    marco = folder(tmp_path / "marco")
+    ids = ["10", "20", None, "two words", "30", "20", "40", "50", "60"]
+    as_parquet(marco, "collection", pid=ids, text=["A heron.", STORK, "x", "y", None, "A bird.", *"abc"])
+    judged = read(marco)
+    assert judged.documents == {"10": "A heron.", "20": "A bird."}
+    report = judged.report
+    assert report.malformed.examples == {
+        "bad_id": ["collection.parquet:3", "collection.parquet:4: two words"],
+        "empty_text": ["collection.parquet:5: 30"],
+    }
+    assert report.duplicates.examples == {"id_with_another_text": ["collection.parquet:6: 20"]}
+    as_parquet(folder(tmp_path / "narrow"), "collection", pid=["10"])
+    assert "needs the columns id and text" in refusal(tmp_path / "narrow")
+    (marco / "collection.parquet").write_bytes((marco / "collection.parquet").read_bytes()[:-9])
+    assert "collection.parquet can't be read as parquet" in refusal(marco)
+
+
+def test_a_folder_may_lie_in_a_store(tmp_path: Path) -> None:
+    marco = folder(tmp_path / "marco")
+    app = web.Application()
+    app.router.add_static("/data", tmp_path, show_index=True)
+    with on_loopback(app) as url:
+        judged = open_source(f"{url}/data/marco", "train").read()
+        with pytest.raises(SourceError, match="no split 'dev'"):
+            open_source(f"{url}/data/marco", "dev")
+        with pytest.raises(SourceError, match=r"there is no such file or folder|can't be reached"):
+            open_source(f"{url}/nowhere", "train")
+    reference = read(marco)
+    assert (judged.pairs, judged.queries, judged.documents) == (reference.pairs, reference.queries, reference.documents)
+    assert judged.report.as_manifest() == reference.report.as_manifest()
+    with pytest.raises(SourceError, match="can't be reached"):
+        open_source(f"{url}/data/marco", "train")
+    with pytest.raises(SourceError, match="fsspec knows no store no-such-store://"):
+        open_source("no-such-store://bucket/marco", "train")
 
 
 def test_a_broken_gzip_is_refused_and_nothing_of_it_used(tmp_path: Path) -> None:
