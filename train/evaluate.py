@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(given: argparse.Namespace, console: Console) -> None:
-    """Read, score each model, compare, write."""
+    """Read, score each model, compare, write. Where the public tasks can't be had, that is raised after all else is written."""
     rows = load_rows(given.data, given.split)
     distractors = list(read_collection(given.distractors).values()) if given.distractors else []
     candidates = Candidates.of(rows, distractors)
@@ -89,6 +89,7 @@ def evaluate(given: argparse.Namespace, console: Console) -> None:
         "models": {},
     }
     first: dict[str, Floats] = {}
+    not_had: UsageError | None = None
     for contender in contenders(given, encoder_options(given), console):
         values, groups = measure(contender, candidates, benchmarks)
         result["models"][contender.name] = {
@@ -98,11 +99,16 @@ def evaluate(given: argparse.Namespace, console: Console) -> None:
             **groups,
         }
         first = first or values
-        if given.mteb and contender.encoder:
+        if given.mteb and contender.encoder and not not_had:
             from train.public_tasks import run_mteb  # noqa: PLC0415, mteb is an extra and slow to import
 
-            result["models"][contender.name]["mteb"] = run_mteb(contender.encoder, contender.name, console)
+            try:
+                result["models"][contender.name]["mteb"] = run_mteb(contender.encoder, contender.name, console)
+            except UsageError as error:
+                not_had = error
     write(result, given.output, console)
+    if not_had:
+        raise not_had
 
 
 def contenders(given: argparse.Namespace, options: EncoderOptions, console: Console) -> Iterator[Contender]:

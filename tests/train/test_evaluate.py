@@ -118,6 +118,7 @@ def test_bad_input_is_one_sentence(
     said = capsys.readouterr().err
     assert expected in said
     assert said.count("\n") == 1
+    assert result_of(tmp_path)["models"][str(tiny)]["overall"]["strict accuracy"]
     assert not (tmp_path / "out").exists()
 
 
@@ -227,7 +228,7 @@ def task_metadata() -> Any:
     )  # fmt: skip
 
 
-def test_mteb_without_its_data_is_one_sentence(
+def test_mteb_without_its_data_is_one_sentence_and_the_other_figures_are_kept(
     shards: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -236,3 +237,4 @@ def test_mteb_without_its_data_is_one_sentence(
     said = capsys.readouterr().err
     assert "its data comes from the Hub" in said
     assert said.count("\n") == 1
+    assert result_of(tmp_path)["models"][str(tiny)]["overall"]["strict accuracy"]
