@@ -270,6 +270,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of an ideal window, for the quick contenders")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--curator", metavar="PYTHON", help="interpreter of an environment with bespokelabs-curator")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="WORDS", help="contenders whose names hold one of these"
+    )
     parser.add_argument("--requests", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -277,7 +280,11 @@ def main() -> None:
     if options.contend:
         print(CONTENDERS[options.contend](options.url, options.slots[0], options.requests))
         return
-    contenders = present(options.curator)
+    contenders = [
+        name
+        for name in present(options.curator)
+        if name == BARE or not options.only or any(words in name for words in options.only)
+    ]
     os.environ["OPENAI_API_KEY"] = KEY
     command = [sys.executable, "-m", "tests.fakes.endpoint", "--latency-ms", str(LATENCY_S * 1000), "--keyless"]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import threading
@@ -69,6 +70,8 @@ class Chat:
         self._under_way: set[asyncio.Task[None]] = set()
         # An answer that has come waits for the interpreter's lock, and its slot with it: 1 ms at most, not the usual 5.
         sys.setswitchinterval(0.001)
+        # So does one that comes while the collector looks through every object of every library: those are set aside.
+        gc.freeze()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
         self._thread.start()
