@@ -6,20 +6,26 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.sources.report import FileRead, Progress, SourceError, SourceReport
 
 CHUNK: Final = 1 << 20
+_LINE_FEED: Final = 10
 MAX_LINE: Final = 1_000_000
 """Bytes. The longest passage of MS MARCO is under 2 kB; a line this long is a broken file, not a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive lines without their `\\n`. `first` is the number of the first, from 1.
+    """Consecutive lines. `first` is the number of the first, from 1.
 
     plain: no line in it is overlong or ends in `\\r`, and it is not the file's start, so that
     only its encoding and its columns can be wrong.
@@ -27,8 +33,15 @@ class Block:
     """
 
     first: int
-    lines: list[bytes]
+    data: bytes
+    ends: NDArray[np.int64]
+    """Where in the data each line ends: before its `\n`."""
     plain: bool
+
+    @property
+    def lines(self) -> list[bytes]:
+        """Its lines without their `\\n`."""
+        return self.data[:-1].split(b"\n")
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -38,23 +51,35 @@ def find(folder: Path, name: str) -> Path | None:
 
 
 class Hashed:
-    """A file opened for reading that hashes and counts what it hands out."""
+    """A file opened for reading that counts what it hands out, and hashes it on a thread, while the reader goes on."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, "hash")
+        self._hashing: Future[None] | None = None
         self.bytes = 0
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does."""
         data = self._file.read(size)
-        self._hash.update(data)
+        self._finish()
+        self._hashing = self._thread.submit(self._hash.update, data)
         self.bytes += len(data)
         return data
 
     def sha256(self) -> str:
         """Of everything read so far, in hex."""
+        self._finish()
         return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
+
+    def _finish(self) -> None:
+        if self._hashing:
+            self._hashing.result()
 
 
 def read_chunks(path: Path, report: SourceReport, progress: Progress | None) -> Iterator[bytes]:
@@ -64,8 +89,7 @@ def read_chunks(path: Path, report: SourceReport, progress: Progress | None) -> 
     """
     try:
         total = path.stat().st_size
-        with path.open("rb") as raw:
-            hashed = Hashed(raw)
+        with path.open("rb") as raw, closing(Hashed(raw)) as hashed:
             # GzipFile needs no more of a file than read().
             data = gzip.GzipFile(fileobj=cast(BinaryIO, hashed)) if path.suffix == ".gz" else hashed
             while chunk := data.read(CHUNK):
@@ -89,19 +113,22 @@ def read_blocks(path: Path, report: SourceReport, progress: Progress | None) -> 
     r"""The file's lines, split at `\n` alone: passages hold U+0085 and U+2028, which are no line ends here."""
     rest, number = b"", 1
     for chunk in read_chunks(path, report, progress):
-        lines = chunk.split(b"\n")
-        lines[0] = rest + lines[0]
-        rest = lines.pop()[: MAX_LINE + 1]
-        if lines:
-            yield Block(number, lines, plain=number > 1 and not _is_odd(chunk, lines))
-            number += len(lines)
+        cut = chunk.rfind(b"\n")
+        if cut < 0:
+            rest = (rest + chunk)[: MAX_LINE + 1]
+            continue
+        data = rest + chunk[: cut + 1]
+        rest = chunk[cut + 1 :][: MAX_LINE + 1]
+        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_FEED)
+        yield Block(number, data, ends, plain=number > 1 and not _is_odd(data, int(ends[0])))
+        number += len(ends)
     if rest:
-        yield Block(number, [rest], plain=False)
+        yield Block(number, rest + b"\n", np.array([len(rest)]), plain=False)
         number += 1
     report.lines[path.name] = number - 1
 
 
-def _is_odd(chunk: bytes, lines: list[bytes]) -> bool:
-    # Only the first line can begin before the chunk: only it can be overlong, or end in a \r outside the chunk.
-    # Looking for a single byte is ten times as fast as for two: most chunks end the search there.
-    return len(lines[0]) > MAX_LINE or lines[0].endswith(b"\r") or (b"\r" in chunk and b"\r\n" in chunk)
+def _is_odd(data: bytes, first_end: int) -> bool:
+    # Only the first line can begin before the chunk: only it can be overlong.
+    # Looking for a single byte is ten times as fast as for two: most blocks end the search there.
+    return first_end > MAX_LINE or (b"\r" in data and b"\r\n" in data)

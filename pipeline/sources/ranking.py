@@ -1,9 +1,9 @@
 """MS MARCO's passage-ranking layout: `collection.tsv`, `queries.SPLIT.tsv`, `qrels.SPLIT.tsv`, plain, `.gz` or `.parquet`.
 
 The judgements are read first; of queries and collection only what they name is kept, so memory follows the judged
-pairs and not the collection. The loop over the collection is plain Python with one test a line: a full MS MARCO costs
-seconds, and whatever is odd about a line is found out in `TextTable.sort_out`, which few lines reach. It keeps up with a
-database's join (benchmarks/RESULTS.md) and counts every line that is not as it should be, which no CSV reader does.
+pairs and not the collection. Blocks of lines are scanned by numpy, and whatever is odd about a line is found out in
+`TextTable.sort_out`, which few lines reach: that keeps up with a database's join (benchmarks/RESULTS.md), and counts every
+line that is not as it should be, which no CSV reader does.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.sources.exclusions import Exclusions
-from pipeline.sources.lines import MAX_LINE, find, read_blocks
+from pipeline.sources.lines import MAX_LINE, Block, find, read_blocks
 from pipeline.sources.parquet import read_rows
 from pipeline.sources.report import HARMLESS, Progress, SourceError, SourceReport
+from pipeline.sources.scan import Scanner
 from pipeline.sources.source import LICENCE_UNKNOWN, Judged
 
 _QRELS = re.compile(r"qrels\.(.+?)\.(tsv|tsv\.gz|parquet)")
@@ -26,6 +27,8 @@ _ID = re.compile(rb"[!-~]{1,128}")
 _HEADER_IDS: Final = frozenset(
     (b"id", b"_id", b"qid", b"pid", b"docid", b"docno", b"query-id", b"query_id", b"corpus-id", b"passage_id")
 )
+_USUAL: Final = [b"0", b"1"]
+"""Second and fourth column of nearly every judgement."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -51,21 +54,20 @@ class RankingFolder:
         documents = TextTable(self.collection, "pid text", report).read(judgements.documents, progress)
         judged = Judged(report)
         for (qid, pid), number in judgements.pairs.items():
+            if qid in queries and pid in documents:
+                judged.pairs.append((qid, pid))
+                continue
             where = f"{self.qrels.name}:{number}"
             if qid not in queries:
-                report.dangling.note("query_missing", where, b"query " + qid)
+                report.dangling.note("query_missing", where, f"query {qid}")
             if pid not in documents:
-                report.dangling.note("passage_missing", where, b"passage " + pid)
-            if qid in queries and pid in documents:
-                # Interned: the texts' keys below are the same strings, not copies.
-                judged.pairs.append((sys.intern(qid.decode("ascii")), sys.intern(pid.decode("ascii"))))
+                report.dangling.note("passage_missing", where, f"passage {pid}")
         if lost := len(judgements.pairs) - len(judged.pairs):
             report.dangling.counts["judgements"] = lost
         report.eligible = len(judged.pairs)
         if not judged.pairs:
             raise SourceError(self._why_nothing(report, positive=len(judgements.pairs)))
-        del judgements
-        judged.queries, judged.documents = _decoded(queries), _decoded(documents)
+        judged.queries, judged.documents = queries, documents
         return judged
 
     def _why_nothing(self, report: SourceReport, positive: int) -> str:
@@ -161,38 +163,49 @@ class _Table:
 class TextTable(_Table):
     """A file of ids and texts: queries or the collection."""
 
-    def read(self, wanted: set[bytes], progress: Progress | None) -> dict[bytes, bytes]:
-        """The texts of the wanted ids, in UTF-8 as they stand. Of several texts for an id the smallest is kept.
+    def read(self, wanted: set[str], progress: Progress | None) -> dict[str, str]:
+        """The texts of the wanted ids, as they stand. Of several texts for an id the smallest is kept.
 
         Every line is counted and checked, wanted or not; repeated ids are noticed among the wanted.
         """
-        found: dict[bytes, bytes] = {}
+        found: dict[str, str] = {}
         if self.path.suffix == ".parquet":
             self._read_parquet(found, wanted, progress)
             return found
+        scanner = Scanner(wanted)
         for block in read_blocks(self.path, self.report, progress):
-            for number, line in enumerate(block.lines, block.first):
-                key, _, text = line.partition(b"\t")
-                if (
-                    not block.plain
-                    or not key.isalnum()
-                    or not text
-                    or text.isspace()
-                    or b"\t" in text
-                    or not (line.isascii() or _is_utf8(line))
-                ):
-                    pair = self.sort_out(number, line)
-                    if pair is None:
-                        continue
-                    key, text = pair
-                if key in wanted:
-                    if key in found:
-                        text = self._repeated(number, key, text, found[key])
-                    found[key] = text
+            for number, key, text in self._scanned(block, scanner) if block.plain else self._sorted_out(block):
+                self._keep(found, wanted, number, key, text)
         self.finish(f"Is this file separated by tabs, with the columns {self.expected}?")
         return found
 
-    def _read_parquet(self, found: dict[bytes, bytes], wanted: set[bytes], progress: Progress | None) -> None:
+    def _scanned(self, block: Block, scanner: Scanner) -> Iterator[tuple[int, bytes, bytes]]:
+        """Number, id and text of the lines that may be wanted; what is odd about any line is counted."""
+        for place, start, tab, end in scanner.notable(block.data, block.ends):
+            if tab >= 0:
+                yield block.first + place, block.data[start:tab], block.data[tab + 1 : end]
+                continue
+            line = block.data[start:end]
+            key, _, text = line.partition(b"\t")
+            if key.isalnum() and text and not text.isspace() and b"\t" not in text and _is_utf8(line):
+                yield block.first + place, key, text
+            elif pair := self.sort_out(block.first + place, line):
+                yield block.first + place, *pair
+
+    def _sorted_out(self, block: Block) -> Iterator[tuple[int, bytes, bytes]]:
+        for number, line in enumerate(block.lines, block.first):
+            if pair := self.sort_out(number, line):
+                yield number, *pair
+
+    def _keep(self, found: dict[str, str], wanted: set[str], number: int, key: bytes, text: bytes) -> None:
+        name = sys.intern(
+            key.decode("ascii")
+        )  # interned: the judgements' and the texts' keys are the same strings, not copies
+        if name in wanted:
+            kept = text.decode("utf-8")
+            found[name] = self._repeated(number, key, kept, found[name]) if name in found else kept
+
+    def _read_parquet(self, found: dict[str, str], wanted: set[str], progress: Progress | None) -> None:
         for number, (key, text) in read_rows(self.path, text_columns, self.report, progress):
             if not _ID.fullmatch(key):
                 self.malformed("bad_id", number, key, f"the id is not a plain token ({self.expected})")
@@ -200,8 +213,8 @@ class TextTable(_Table):
                 self.malformed("empty_text", number, key)
             elif len(text) > MAX_LINE:
                 self.malformed("overlong", number, text, f"a text of more than {MAX_LINE:,} bytes")
-            elif key in wanted:
-                found[key] = self._repeated(number, key, text, found[key]) if key in found else text
+            else:
+                self._keep(found, wanted, number, key, text)
         self.finish(f"Are the first two columns of this file {self.expected}?")
 
     def sort_out(self, number: int, line: bytes) -> tuple[bytes, bytes] | None:
@@ -226,7 +239,7 @@ class TextTable(_Table):
             return key, text
         return None
 
-    def _repeated(self, number: int, key: bytes, text: bytes, before: bytes) -> bytes:
+    def _repeated(self, number: int, key: bytes, text: str, before: str) -> str:
         same = text == before
         kind = "id_with_the_same_text" if same else "id_with_another_text"
         self.report.duplicates.note(kind, f"{self.path.name}:{number}", key)
@@ -238,10 +251,10 @@ class _Judgements(_Table):
 
     def __init__(self, path: Path, report: SourceReport, progress: Progress | None) -> None:
         super().__init__(path, "qid 0 pid grade", report)
-        self.pairs: dict[tuple[bytes, bytes], int] = {}
+        self.pairs: dict[tuple[str, str], int] = {}
         """Pairs judged relevant and the line each first stands in."""
-        self.queries: set[bytes] = set()
-        self.documents: set[bytes] = set()
+        self.queries: set[str] = set()
+        self.documents: set[str] = set()
         self._odd_second = 0
         self._first_odd_second = ""
         if path.suffix == ".parquet":
@@ -253,6 +266,10 @@ class _Judgements(_Table):
         else:
             for block in read_blocks(path, report, progress):
                 for number, line in enumerate(block.lines, block.first):
+                    cells = line.split(b"\t")
+                    if cells[1::2] == _USUAL and block.plain and cells[0].isalnum() and cells[2].isalnum():
+                        self._take(number, cells[0], cells[2], 1)
+                        continue
                     for judgement in self._parse(number, line):
                         self._take(number, *judgement)
         self.finish("Is this the file of judgements, one in a line?")
@@ -296,12 +313,13 @@ class _Judgements(_Table):
         self.report.judgements += 1
         if grade <= 0:
             self.report.not_relevant += 1
-        elif (qid, pid) in self.pairs:
+            return
+        pair = sys.intern(qid.decode("ascii")), sys.intern(pid.decode("ascii"))
+        if self.pairs.setdefault(pair, number) != number:
             self.report.duplicates.note("judgement", f"{self.path.name}:{number}", qid + b" " + pid)
-        else:
-            self.pairs[qid, pid] = number
-            self.queries.add(qid)
-            self.documents.add(pid)
+            return
+        self.queries.add(pair[0])
+        self.documents.add(pair[1])
 
     def explain_unmatched(self, queries: Path) -> None:
         """Raise SourceError if no query id matches but the passage ids do: the columns are swapped."""
@@ -313,16 +331,9 @@ class _Judgements(_Table):
             )
 
 
-def _decoded(texts: dict[bytes, bytes]) -> dict[str, str]:
-    """The texts as strings. Empties `texts` on the way, so that memory never holds both."""
-    decoded = {}
-    while texts:
-        key, text = texts.popitem()
-        decoded[sys.intern(key.decode("ascii"))] = text.decode("utf-8")
-    return decoded
-
-
 def _is_utf8(line: bytes) -> bool:
+    if line.isascii():
+        return True
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:

@@ -137,7 +137,7 @@ line = st.one_of(
 @example(b"1\tone\n2\t\xff\n", 6)
 @given(st.lists(line, max_size=12).map(b"\n".join), st.integers(1, 40))
 def test_the_account_of_a_file_does_not_depend_on_where_it_is_cut(data: bytes, chunk: int) -> None:
-    def account(size: int) -> tuple[dict[bytes, bytes], dict[str, object]]:
+    def account(size: int) -> tuple[dict[str, str], dict[str, object]]:
         report = SourceReport("", "", "", "")
         table = TextTable(file, "pid text", report)
         with pytest.MonkeyPatch.context() as patch:
@@ -145,7 +145,7 @@ def test_the_account_of_a_file_does_not_depend_on_where_it_is_cut(data: bytes, c
             patch.setattr(lines, "MAX_LINE", 40)
             patch.setattr(ranking, "MAX_LINE", 40)
             patch.setattr(table, "finish", lambda hint: None)
-            found = table.read({b"1", b"2", b"4-5"}, None)
+            found = table.read({"1", "2", "4-5"}, None)
         return found, report.as_manifest()
 
     with TemporaryDirectory() as made:

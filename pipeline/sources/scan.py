@@ -1,0 +1,89 @@
+"""Whole blocks of `id<tab>text` lines looked at at once: most lines of a collection are fine, and nobody asked for them.
+
+A plain Python loop needs two microseconds a line, half a minute for MS MARCO; here the arithmetic is numpy's, and only the
+lines that are wanted or not plainly fine reach Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGITS: Final = 9
+"""Longest id that is read as a number here. Other ids are no worse, only slower."""
+
+_TAB, _ZERO = b"\t0"
+_SPACE: Final = np.array([bytes([byte]).isspace() for byte in range(256)])
+
+
+class Scanner:
+    """Knows which ids are wanted."""
+
+    def __init__(self, wanted: Iterable[str]) -> None:
+        numbers = [int(key) for key in wanted if key.isdecimal() and len(key) <= DIGITS and str(int(key)) == key]
+        self._wanted = np.zeros(max(numbers, default=0) + 1, np.bool_)
+        self._wanted[numbers] = True
+
+    def notable(self, data: bytes, ends: NDArray[np.int64]) -> Iterator[tuple[int, int, int, int]]:
+        """Lines that are wanted or not plainly fine, in order: their place among the lines, start, tab and end.
+
+        Plainly fine: UTF-8, one tab, an id of at most DIGITS digits before it, a text that begins with no white space after
+        it. Such lines have their tab told; of the others, where tab is -1, nothing is known. data: whole lines, with no
+        carriage return before a line feed; ends: where their line feeds are.
+        """
+        bytes_ = np.frombuffer(data, np.uint8)
+        starts = np.append(0, ends[:-1] + 1)
+        tabs, fine = _tabs(bytes_, starts, ends)
+        fine &= ends - tabs > 1
+        numbers, are_numbers = _numbers(bytes_, starts, tabs)
+        fine &= are_numbers
+        fine &= ~_SPACE[bytes_[np.minimum(tabs + 1, len(bytes_) - 1)]]
+        if not (data.isascii() or _is_utf8(data)):
+            fine[:] = False
+        known = np.minimum(numbers, len(self._wanted) - 1)
+        notable = np.flatnonzero(~fine | ((known == numbers) & self._wanted[known]))
+        told = np.where(fine, tabs, -1)
+        yield from zip(
+            notable.tolist(), starts[notable].tolist(), told[notable].tolist(), ends[notable].tolist(), strict=True
+        )
+
+
+def _tabs(
+    bytes_: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Each line's first tab, and whether it has exactly one; for a line without any, its start."""
+    tabs = np.flatnonzero(bytes_ == _TAB)
+    if len(tabs) == len(ends) and bool(((starts <= tabs) & (tabs < ends)).all()):
+        return tabs, np.ones(len(ends), np.bool_)
+    first = np.searchsorted(tabs, starts)
+    one = np.searchsorted(tabs, ends) - first == 1
+    return np.where(one, np.append(tabs, 0)[first], starts), one
+
+
+def _numbers(
+    bytes_: NDArray[np.uint8], starts: NDArray[np.int64], tabs: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The number that stands before each tab, and whether one does, without a zero in front."""
+    widths = tabs - starts
+    valid = (widths >= 1) & (widths <= DIGITS)
+    valid &= (widths == 1) | (bytes_[starts] != _ZERO)
+    numbers = np.zeros(len(starts), np.int64)
+    for place in range(DIGITS):
+        inside = valid & (widths > place)
+        if not inside.any():
+            break
+        digits = bytes_[np.where(inside, starts + place, 0)] - _ZERO  # wraps for what is below: no digit either
+        valid &= ~inside | (digits < 10)
+        numbers = np.where(inside, numbers * 10 + digits, numbers)
+    return numbers, valid
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
