@@ -8,10 +8,12 @@ line that is not as it should be, which no CSV reader does.
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +21,7 @@ from pipeline.sources.exclusions import Exclusions
 from pipeline.sources.lines import MAX_LINE, Block, find, read_blocks
 from pipeline.sources.parquet import read_rows
 from pipeline.sources.report import HARMLESS, Progress, SourceError, SourceReport
-from pipeline.sources.scan import Scanner
+from pipeline.sources.scan import Notable, Scanner, tabs_of_each
 from pipeline.sources.source import LICENCE_UNKNOWN, Judged
 
 _QRELS = re.compile(r"qrels\.(.+?)\.(tsv|tsv\.gz|parquet)")
@@ -27,8 +29,6 @@ _ID = re.compile(rb"[!-~]{1,128}")
 _HEADER_IDS: Final = frozenset(
     (b"id", b"_id", b"qid", b"pid", b"docid", b"docno", b"query-id", b"query_id", b"corpus-id", b"passage_id")
 )
-_USUAL: Final = [b"0", b"1"]
-"""Second and fourth column of nearly every judgement."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -46,6 +46,14 @@ class RankingFolder:
 
     def read(self, progress: Progress | None = None) -> Judged:
         """Read judgements, then the queries and passages they name."""
+        # A million new strings and pairs that all stay: the collector would look through them again and again for nothing.
+        gc.disable()
+        try:
+            return self._read(progress)
+        finally:
+            gc.enable()
+
+    def _read(self, progress: Progress | None) -> Judged:
         report = SourceReport(self.name, "ranking", self.split, self.licence, list(self.exclusions.files))
         judgements = _Judgements(self.qrels, report, progress)
         queries = TextTable(self.queries, "qid text", report).read(judgements.queries, progress)
@@ -174,36 +182,35 @@ class TextTable(_Table):
             return found
         scanner = Scanner(wanted)
         for block in read_blocks(self.path, self.report, progress):
-            for number, key, text in self._scanned(block, scanner) if block.plain else self._sorted_out(block):
-                self._keep(found, wanted, number, key, text)
+            if not block.plain:
+                for number, line in enumerate(block.lines, block.first):
+                    self._keep(found, wanted, number, self.sort_out(number, line))
+                continue
+            notable = scanner.notable(block.data, block.ends)
+            if not self._kept_all(found, block.data, notable):
+                for place, start, end in zip(notable.places, notable.starts, notable.ends, strict=True):
+                    number, line = block.first + place, block.data[start:end]
+                    self._keep(found, wanted, number, _plain_pair(line) or self.sort_out(number, line))
         self.finish(f"Is this file separated by tabs, with the columns {self.expected}?")
         return found
 
-    def _scanned(self, block: Block, scanner: Scanner) -> Iterator[tuple[int, bytes, bytes]]:
-        """Number, id and text of the lines that may be wanted; what is odd about any line is counted."""
-        for place, start, tab, end in scanner.notable(block.data, block.ends):
-            if tab >= 0:
-                yield block.first + place, block.data[start:tab], block.data[tab + 1 : end]
-                continue
-            line = block.data[start:end]
-            key, _, text = line.partition(b"\t")
-            if key.isalnum() and text and not text.isspace() and b"\t" not in text and _is_utf8(line):
-                yield block.first + place, key, text
-            elif pair := self.sort_out(block.first + place, line):
-                yield block.first + place, *pair
+    def _kept_all(self, found: dict[str, str], data: bytes, notable: Notable) -> bool:
+        """Keep the texts of wanted lines, if all are plainly fine and new: False for others, of which none is kept."""
+        if notable.ids and min(notable.ids) < 0:
+            return False
+        names = map(sys.intern, map(str, notable.ids))  # interned: the judgements' and the texts' keys are one string
+        texts = (data[tab + 1 : end].decode("utf-8") for tab, end in zip(notable.tabs, notable.ends, strict=True))
+        fresh = dict(zip(names, texts, strict=True))
+        if len(fresh) < len(notable.ids) or not found.keys().isdisjoint(fresh):
+            return False
+        found.update(fresh)
+        return True
 
-    def _sorted_out(self, block: Block) -> Iterator[tuple[int, bytes, bytes]]:
-        for number, line in enumerate(block.lines, block.first):
-            if pair := self.sort_out(number, line):
-                yield number, *pair
-
-    def _keep(self, found: dict[str, str], wanted: set[str], number: int, key: bytes, text: bytes) -> None:
-        name = sys.intern(
-            key.decode("ascii")
-        )  # interned: the judgements' and the texts' keys are the same strings, not copies
-        if name in wanted:
-            kept = text.decode("utf-8")
-            found[name] = self._repeated(number, key, kept, found[name]) if name in found else kept
+    def _keep(self, found: dict[str, str], wanted: set[str], number: int, pair: tuple[bytes, bytes] | None) -> None:
+        """Keep a line's text if its id is wanted."""
+        if pair and (name := sys.intern(pair[0].decode("ascii"))) in wanted:
+            text = pair[1].decode("utf-8")
+            found[name] = self._repeated(number, pair[0], text, found[name]) if name in found else text
 
     def _read_parquet(self, found: dict[str, str], wanted: set[str], progress: Progress | None) -> None:
         for number, (key, text) in read_rows(self.path, text_columns, self.report, progress):
@@ -214,7 +221,7 @@ class TextTable(_Table):
             elif len(text) > MAX_LINE:
                 self.malformed("overlong", number, text, f"a text of more than {MAX_LINE:,} bytes")
             else:
-                self._keep(found, wanted, number, key, text)
+                self._keep(found, wanted, number, (key, text))
         self.finish(f"Are the first two columns of this file {self.expected}?")
 
     def sort_out(self, number: int, line: bytes) -> tuple[bytes, bytes] | None:
@@ -265,11 +272,9 @@ class _Judgements(_Table):
                     self._take(number, *judgement)
         else:
             for block in read_blocks(path, report, progress):
+                if self._took_usual(block):
+                    continue
                 for number, line in enumerate(block.lines, block.first):
-                    cells = line.split(b"\t")
-                    if cells[1::2] == _USUAL and block.plain and cells[0].isalnum() and cells[2].isalnum():
-                        self._take(number, cells[0], cells[2], 1)
-                        continue
                     for judgement in self._parse(number, line):
                         self._take(number, *judgement)
         self.finish("Is this the file of judgements, one in a line?")
@@ -279,6 +284,30 @@ class _Judgements(_Table):
             )
         if not report.judgements:
             raise SourceError(f"{path.name} holds no judgement (qid 0 pid grade).")
+
+    def _took_usual(self, block: Block) -> bool:
+        """Take a block in which every line is a new `qid 0 pid 1` between tabs, as MS MARCO's are; False for any other."""
+        if not (block.plain and b" " not in block.data and tabs_of_each(block.data, block.ends, 3)):
+            return False
+        cells = block.data.split()
+        queries, zeros, documents, grades = (cells[column::4] for column in range(4))
+        if not (
+            len(cells) == 4 * len(block.ends)
+            and set(zeros) == {b"0"}
+            and set(grades) == {b"1"}
+            and all(map(bytes.isalnum, queries))
+            and all(map(bytes.isalnum, documents))
+        ):
+            return False
+        pairs = zip(_interned(queries), _interned(documents), strict=True)
+        fresh = dict(zip(pairs, count(block.first)))
+        if len(fresh) < len(queries) or not self.pairs.keys().isdisjoint(fresh):
+            return False
+        self.report.judgements += len(fresh)
+        self.pairs.update(fresh)
+        self.queries.update(query for query, _ in fresh)
+        self.documents.update(document for _, document in fresh)
+        return True
 
     def _parse(self, number: int, line: bytes) -> Iterator[tuple[bytes, bytes, int]]:
         stripped = self.strip(number, line)
@@ -329,6 +358,17 @@ class _Judgements(_Table):
                 f"{self.path.name}:{min(self.pairs.values())}: no query id (column 1) is in {queries.name}, but "
                 f"passage ids (column 3) are. Are the columns swapped? Expected: qid 0 pid grade."
             )
+
+
+def _interned(ids: Sequence[bytes]) -> Iterator[str]:
+    return map(sys.intern, b" ".join(ids).decode("ascii").split(" "))
+
+
+def _plain_pair(line: bytes) -> tuple[bytes, bytes] | None:
+    """Id and text of a line of a plain block with nothing odd about it."""
+    key, _, text = line.partition(b"\t")
+    fine = key.isalnum() and text and not text.isspace() and b"\t" not in text and _is_utf8(line)
+    return (key, text) if fine else None
 
 
 def _is_utf8(line: bytes) -> bool:

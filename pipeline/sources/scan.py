@@ -6,8 +6,8 @@ lines that are wanted or not plainly fine reach Python.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,16 @@ _TAB, _ZERO = b"\t0"
 _SPACE: Final = np.array([bytes([byte]).isspace() for byte in range(256)])
 
 
+class Notable(NamedTuple):
+    """Lines by their place among those of a block, with their id, or -1 for one that is not plainly fine, and where they lie."""
+
+    places: list[int]
+    ids: list[int]
+    starts: list[int]
+    tabs: list[int]
+    ends: list[int]
+
+
 class Scanner:
     """Knows which ids are wanted."""
 
@@ -27,12 +37,12 @@ class Scanner:
         self._wanted = np.zeros(max(numbers, default=0) + 1, np.bool_)
         self._wanted[numbers] = True
 
-    def notable(self, data: bytes, ends: NDArray[np.int64]) -> Iterator[tuple[int, int, int, int]]:
-        """Lines that are wanted or not plainly fine, in order: their place among the lines, start, tab and end.
+    def notable(self, data: bytes, ends: NDArray[np.int64]) -> Notable:
+        """Lines that are wanted or not plainly fine, in order.
 
         Plainly fine: UTF-8, one tab, an id of at most DIGITS digits before it, a text that begins with no white space after
-        it. Such lines have their tab told; of the others, where tab is -1, nothing is known. data: whole lines, with no
-        carriage return before a line feed; ends: where their line feeds are.
+        it. Of the others, where the id is told as -1, nothing is known. data: whole lines, with no carriage return before a
+        line feed; ends: where their line feeds are.
         """
         bytes_ = np.frombuffer(data, np.uint8)
         starts = np.append(0, ends[:-1] + 1)
@@ -45,10 +55,18 @@ class Scanner:
             fine[:] = False
         known = np.minimum(numbers, len(self._wanted) - 1)
         notable = np.flatnonzero(~fine | ((known == numbers) & self._wanted[known]))
-        told = np.where(fine, tabs, -1)
-        yield from zip(
-            notable.tolist(), starts[notable].tolist(), told[notable].tolist(), ends[notable].tolist(), strict=True
-        )
+        told = np.where(fine, numbers, -1)
+        return Notable(*(column.tolist() for column in (notable, *(c[notable] for c in (told, starts, tabs, ends)))))
+
+
+def tabs_of_each(data: bytes, ends: NDArray[np.int64], number: int) -> bool:
+    """Whether each line has exactly that number of tabs."""
+    tabs = np.flatnonzero(np.frombuffer(data, np.uint8) == _TAB)
+    if len(tabs) != number * len(ends):
+        return False
+    rows = tabs.reshape(-1, number)
+    starts = np.append(0, ends[:-1] + 1)
+    return bool(((starts <= rows[:, 0]) & (rows[:, -1] < ends)).all())
 
 
 def _tabs(
