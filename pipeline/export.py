@@ -311,7 +311,9 @@ def export(
     target = Target(to)
     counts = dict.fromkeys(splits, 0)
     try:
-        files = {split: [file for file in made["files"] if file["path"].startswith(f"data/{split}-")] for split in splits}
+        files = {
+            split: [file for file in made["files"] if file["path"].startswith(f"data/{split}-")] for split in splits
+        }
         negatives = MinedNegatives(made["thresholds"]["relevant"]) if mined else None
         if negatives and format_ in CORPORA:
             negatives.leave_out_everywhere(output, [file for split in splits for file in files[split]])

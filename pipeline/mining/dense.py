@@ -77,11 +77,11 @@ class _Encoder:
     """A model of sentence-transformers, with its own prompts and lengths for queries and for passages."""
 
     def __init__(self, model: str) -> None:
+        path = _folder(model)
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415, torch: only who asks for it pays
         from transformers.utils import logging  # noqa: PLC0415
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one for the weights of each loading
-        path = _folder(model)
         # a folder is all there is: without a network, nothing waits for the Hub
         self._model = SentenceTransformer(path, local_files_only=Path(path).is_dir())
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.mining.dense import Dense, load_encoder
+from pipeline.mining.passages import Passages
+from pipeline.run import main as curate
 from tests.train.conftest import record, write_shards
 from tests.train.test_fit import far, run
 from tests.train.test_objectives import mined
@@ -105,3 +111,35 @@ def test_what_can_not_be_is_one_sentence(
     assert expected in said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+def test_passages_mined_by_an_encoder_are_its_nearest_and_it_trains_on_them(
+    make_encoder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = files("pipeline") / "sample"
+    texts = [
+        line.partition("\t")[2]
+        for name in ("collection", "queries.train")
+        for line in (sample / f"{name}.tsv").read_text("utf-8").splitlines()
+    ]
+    encoder, output = make_encoder(texts), tmp_path / "infir"
+    mining = ("--mine", "dense", "--mine-model", str(encoder), "--mine-k", "3")
+    assert curate(["--output", str(output), "--num-seeds", "60", *mining]) == 0
+    rows = [row for file in sorted((output / "data").glob("*")) for row in pq.read_table(file).to_pylist()]
+    assert {len(row["mined_documents"]) for row in rows} == {3}
+    assert json.loads((output / "manifest.json").read_text())["mining"]["model"] == encoder.name
+    found = load_encoder(str(encoder))
+    queries = found.queries([row["query_positive"] for row in rows])
+    collection = dict(line.split("\t", 1) for line in (sample / "collection.tsv").read_text("utf-8").splitlines())
+    cosines = queries @ found.passages(list(collection.values())).T
+    place = {name: i for i, name in enumerate(collection)}
+    for row, own in zip(rows, cosines, strict=True):
+        scores = [own[place[name]] for name in row["mined_document_ids"]]
+        assert row["mined_scores"] == pytest.approx(scores, abs=2e-3)
+    (folder,) = (output / ".work" / "mining").iterdir()
+    index = Dense(folder / "index", Passages(folder / "passages.arrow"), str(encoder))
+    for ranked, own in zip(index.search([row["query_positive"] for row in rows], 5), cosines, strict=True):
+        assert [score for _, score in ranked] == pytest.approx(np.sort(own)[::-1][:5].tolist(), abs=2e-3)
+    capsys.readouterr()
+    assert run(output, encoder, tmp_path / "model", "--mined-negatives", "2", "--max-steps", "2") == 0
+    assert "mined negatives: " in capsys.readouterr().out
