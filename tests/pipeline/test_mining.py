@@ -35,17 +35,20 @@ def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 pairs; ten queries have a second passage judged relevant; 60 passages nobody judged, 60 that nearly equal a P+."""
+    """60 pairs; twenty queries have a second passage judged relevant, which says the query's words; 40 passages that nobody
+    judged, 60 that nearly equal a P+ and say the words of the next query.
+    """
     folder = tmp_path_factory.mktemp("source")
     nouns = ("harbour", "garden", "engine", "ledger", "mountain", "kitchen")
     pairs = {f"which {nouns[i % 6]} is number {i}": prose(f"own {i}") for i in range(60)}
     write_source(folder, pairs)
-    passages = list(pairs.values())
+    queries, passages = list(pairs), list(pairs.values())
     with (folder / "collection.tsv").open("a", newline="\n") as collection:
-        collection.writelines(f"{60 + i}\t{prose(f'more {i}')}\n" for i in range(60))
-        collection.writelines(f"{120 + i}\t{passages[i].replace(' holds ', ' grips ', 1)} So.\n" for i in range(60))
+        collection.writelines(f"{60 + i}\tAsked {queries[i]}? {prose(f'second {i}')}\n" for i in range(20))
+        collection.writelines(f"{80 + i}\t{prose(f'more {i}')}\n" for i in range(40))
+        collection.writelines(f"{120 + i}\t{passages[i]} So, {queries[(i + 1) % 60]}?\n" for i in range(60))
     with (folder / "qrels.train.tsv").open("a", newline="\n") as qrels:
-        qrels.writelines(f"{i}\t0\t{60 + i}\t1\n" for i in range(10))
+        qrels.writelines(f"{i}\t0\t{60 + i}\t1\n" for i in range(20))
     return folder
 
 
@@ -152,9 +155,10 @@ def test_no_mined_passage_is_judged_relevant_or_nearly_equals_a_passage_of_anoth
         )
 
     with serving(Endpoint(remembers=True)) as endpoint:
-        made = run(source, tmp_path / "out", endpoint)
+        some = ("--num-seeds", "60")
+        made = run(source, tmp_path / "out", endpoint, *some)
         monkeypatch.setattr(miner._Homes, "elsewhere", lambda *_: False)
-        careless = run(source, tmp_path / "careless", endpoint)
+        careless = run(source, tmp_path / "careless", endpoint, *some)
     assert leaks(made) == 0
     judged = {(query, passage) for query, _, passage, _ in map(str.split, (source / "qrels.train.tsv").open())}
     for row in made.rows():

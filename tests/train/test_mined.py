@@ -60,6 +60,20 @@ def test_a_model_trains_on_mined_negatives_and_says_what_they_were(
     assert far(tmp_path / "plain", tmp_path / "mined") > 1e-4
 
 
+def test_the_negatives_of_a_row_are_the_first_that_the_judge_does_not_find_relevant() -> None:
+    found = ("the river 1 is short", "the river 2 is short", "the river 3 is short")
+    for grade, wanted, also in (
+        (3, found[1:], found[0]),
+        (2, found[1:], found[0]),
+        (1, found[:2], ""),
+        (None, found[:2], ""),
+    ):
+        first, *others = RowOptions(mined_negatives=2).rows(record(0, **mined(*found, grade=grade)))
+        assert (first.mined, first.also) == (wanted, also)
+        assert not any(row.mined or row.also for row in others)
+    assert not any(row.mined for row in RowOptions().rows(record(0, **mined(*found))))
+
+
 def test_mined_passages_are_encoded_within_the_passages_length(mined_shards: Path, tiny: Path) -> None:
     encoder = Encoder.load(str(tiny), EncoderOptions(passage_length=10))
     rows = load_rows(str(mined_shards), "train", mined=True)
