@@ -29,6 +29,8 @@ from pipeline.records import (
     CONTEXTS,
     DOCUMENT,
     HARD_NEGATIVE_DOCUMENT_2,
+    MINED_DOCUMENTS,
+    MINED_RELEVANCE,
     PASSAGES,
     QUERY_POSITIVE,
     SPLITS,
@@ -48,7 +50,9 @@ formats:
   tevatron               JSONL: query_id, query, positive_passages, negative_passages (docid, title, text); the query holds
                          query and instruction, query first, as Promptriever's set does, and both apart in columns of their
                          own; the instruction negative stands first (--negatives_first_n 1)
-  sentence-transformers  parquet: anchor, positive, negative_1, negative_2
+  sentence-transformers  parquet: anchor, positive, negative_1, negative_2; with --mined also SPLIT-mined.parquet: anchor,
+                         positive, negative, a row for each mined passage, since columns must be as many in every row (give
+                         the trainer both, {"tuples": …, "mined": …}, and batch_sampler="no_duplicates")
   flagembedding          JSONL: query, pos, neg, prompt (the instruction)
   beir                   corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv; a query is query and instruction
   mteb                   FollowIR's layout: query pairs QID-og (I+) and QID-changed (I-), instructions apart, and
@@ -56,20 +60,38 @@ formats:
 
 Training rows are three a tuple: (I+, Q+) with P+, (I-, Q+) with P-1, (I+, Q-) with P-2, each with the other two as negatives.
 --no-instructions leaves only (Q+, P+), with the negatives of Q+ alone: the plain retrieval set for an ablation.
+
+--mined adds what pipeline.run --mine found: passages of the source as further negatives of (I+, Q+) (of Q+ without
+instructions), behind the tuple's own (tevatron, flagembedding), in a file of their own (sentence-transformers), or as
+documents of the corpus that are relevant to no query (beir, mteb). One that the judge grades relevant is never among them; a
+corpus leaves it out for all queries. inf-ir has no place for them.
 """
+
+MINED_COLUMNS = ("mined_document_ids", MINED_DOCUMENTS, MINED_RELEVANCE)
+CORPORA = ("beir", "mteb")
+"""Formats that hold passages apart from queries."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A training row: a context, its own passage, and the tuple's other two, the harder first."""
+    """A training row: a context, its own passage, the tuple's other two, the harder first, and what was mined for it.
+
+    Passages are (id, text).
+    """
 
     id: str
     query: str
     instruction: str | None
     positive: tuple[str, str]
     negatives: tuple[tuple[str, str], ...]
+    mined: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def passages(self) -> tuple[tuple[str, str], ...]:
+        """All of them, the positive first."""
+        return (self.positive, *self.negatives, *self.mined)
 
     @property
     def text(self) -> str:
@@ -78,17 +100,18 @@ class Pair:
 
 
 def pairs(row: Row, instructions: bool) -> list[Pair]:
-    """The training rows of a tuple. Passages are (id, text); equal texts have equal ids."""
+    """The training rows of a tuple; equal texts have equal ids. Passages were mined, and graded, for the first alone."""
     passages = [(docid(row, name), row[name]) for name in PASSAGES]
     if not instructions:
         # P-1 answers Q+ too, so without the instruction it is no negative.
-        return [Pair(row["id"], row[QUERY_POSITIVE], None, passages[0], (passages[2],))]
+        return [Pair(row["id"], row[QUERY_POSITIVE], None, passages[0], (passages[2],), row["mined"])]
     made = []
     for c, (instruction, query) in enumerate(CONTEXTS):
         # The instruction negative first: it answers the same query and breaks the instruction.
         order = {0: (1, 2), 1: (0, 2), 2: (0, 1)}[c]
         negatives = tuple(passages[i] for i in order)
-        made.append(Pair(f"{row['id']}-{c}", row[query], row[instruction], passages[c], negatives))
+        mined = row["mined"] if c == 0 else ()
+        made.append(Pair(f"{row['id']}-{c}", row[query], row[instruction], passages[c], negatives, mined))
     return made
 
 
@@ -160,7 +183,7 @@ def write_tevatron(rows: Iterator[Row], split: str, target: Target, instructions
     target.file(f"{split}.jsonl")
     for row in rows:
         for pair in pairs(row, instructions):
-            passages = [{"docid": i, "title": "", "text": text} for i, text in (pair.positive, *pair.negatives)]
+            passages = [{"docid": i, "title": "", "text": text} for i, text in pair.passages]
             extra = {"only_query": pair.query, "only_instruction": pair.instruction} if instructions else {}
             target.json(
                 f"{split}.jsonl",
@@ -175,15 +198,33 @@ def write_tevatron(rows: Iterator[Row], split: str, target: Target, instructions
 
 
 def write_sentence_transformers(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
-    """Parquet with the columns in the order that losses read: anchor, positive, negatives."""
+    """Parquet with the columns in the order that losses read: anchor, positive, negatives; mined ones one a row, apart."""
     names = ["anchor", "positive", "negative_1", *(["negative_2"] if instructions else [])]
-    schema = pa.schema([(name, pa.string()) for name in names])
-    with pq.ParquetWriter(target.path(f"{split}.parquet"), schema, compression="zstd") as writer:
+    tuples, mined = (_schema(columns) for columns in (names, ["anchor", "positive", "negative"]))
+    with ExitStack() as files:
+        writer = files.enter_context(_parquet(target.path(f"{split}.parquet"), tuples))
+        mined_writer = None  # a file without rows can't be loaded
         for batch in _batches(pair for row in rows for pair in pairs(row, instructions)):
             texts = [[pair.text, pair.positive[1], *(text for _, text in pair.negatives)] for pair in batch]
-            writer.write_batch(
-                pa.RecordBatch.from_pylist([dict(zip(names, t, strict=True)) for t in texts], schema=schema)
-            )
+            writer.write_batch(_record_batch(texts, tuples))
+            triplets = [[pair.text, pair.positive[1], text] for pair in batch for _, text in pair.mined]
+            if triplets:
+                mined_writer = mined_writer or files.enter_context(
+                    _parquet(target.path(f"{split}-mined.parquet"), mined)
+                )
+                mined_writer.write_batch(_record_batch(triplets, mined))
+
+
+def _schema(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def _parquet(path: Path, schema: pa.Schema) -> Any:
+    return pq.ParquetWriter(path, schema, compression="zstd")
+
+
+def _record_batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)
 
 
 def write_flagembedding(rows: Iterator[Row], split: str, target: Target, instructions: bool) -> None:
@@ -191,7 +232,8 @@ def write_flagembedding(rows: Iterator[Row], split: str, target: Target, instruc
     target.file(f"{split}.jsonl")
     for row in rows:
         for pair in pairs(row, instructions):
-            texts = {"query": pair.query, "pos": [pair.positive[1]], "neg": [text for _, text in pair.negatives]}
+            positive, *negatives = (text for _, text in pair.passages)
+            texts = {"query": pair.query, "pos": [positive], "neg": negatives}
             target.json(f"{split}.jsonl", texts | ({"prompt": pair.instruction} if instructions else {}))
 
 
@@ -203,7 +245,7 @@ def write_beir(rows: Iterator[Row], split: str, target: Target, instructions: bo
     qrels.write("query-id\tcorpus-id\tscore\n")
     for row in rows:
         for pair in pairs(row, instructions):
-            _corpus(target, [pair.positive, *pair.negatives])
+            _corpus(target, pair.passages)
             name = pair.id if instructions else row["query_id"]  # one query can have several passages
             if target.first(f"query {name}"):
                 target.json("queries.jsonl", {"_id": name, "text": pair.text})
@@ -219,7 +261,7 @@ def write_mteb(rows: Iterator[Row], split: str, target: Target, instructions: bo
         target.file(name)
     for row in rows:
         original, altered, _ = pairs(row, instructions=True)
-        _corpus(target, [original.positive, *original.negatives])
+        _corpus(target, original.passages)
         for name, pair in ((f"{row['id']}-og", original), (f"{row['id']}-changed", altered)):
             target.json(MTEB_PARTS["queries"], {"_id": name, "text": pair.query})
             target.json(MTEB_PARTS["instruction"], {"query-id": name, "instruction": pair.instruction})
@@ -253,17 +295,31 @@ FORMATS: dict[str, Callable[[Iterator[Row], str, Target, bool], None]] = {
 }
 
 
-def export(output: Path, format_: str, to: Path, splits: Sequence[str], instructions: bool) -> dict[str, int]:
+def export(
+    output: Path, format_: str, to: Path, splits: Sequence[str], instructions: bool, mined: bool = False
+) -> dict[str, int]:
     """Write the splits of an output folder; rows read, by split. Anything unusable is a UsageError, and nothing is left."""
     made = manifests.read_output(output)
+    if mined and format_ == "inf-ir":
+        raise UsageError("--format inf-ir has the seven columns alone, and no place for --mined; take another format")
+    if mined and not (made.get("mining") or {}).get("passages"):
+        raise UsageError(
+            f"{output} holds no mined passages: curate with pipeline.run --mine bm25, or leave --mined out"
+        )
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"--to {to} holds files already; choose a folder that is new or empty")
     target = Target(to)
     counts = dict.fromkeys(splits, 0)
     try:
+        files = {
+            split: [file for file in made["files"] if file["path"].startswith(f"data/{split}-")] for split in splits
+        }
+        negatives = MinedNegatives(made["thresholds"]["relevant"]) if mined else None
+        if negatives and format_ in CORPORA:
+            negatives.leave_out_everywhere(output, [file for split in splits for file in files[split]])
         for split in splits:
-            files = [file for file in made["files"] if file["path"].startswith(f"data/{split}-")]
-            FORMATS[format_](_counted(_rows(output, files), counts, split), split, target, instructions)
+            rows = _rows(output, files[split], negatives)
+            FORMATS[format_](_counted(rows, counts, split), split, target, instructions)
             if counts[split] != made["splits"][split]:
                 raise UsageError(
                     f"{output} holds {counts[split]} rows of {split}, its manifest says {made['splits'][split]}"
@@ -277,10 +333,42 @@ def export(output: Path, format_: str, to: Path, splits: Sequence[str], instruct
     return counts
 
 
-def _rows(output: Path, files: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+class MinedNegatives:
+    """Which mined passages of a row are negatives: all but those that the judge grades `relevant` or more."""
+
+    def __init__(self, relevant: int) -> None:
+        self._relevant = relevant
+        self._nowhere: set[str] = set()
+
+    def leave_out_everywhere(self, output: Path, files: Sequence[Mapping[str, Any]]) -> None:
+        """Of passages that are right for some row of the files: in a corpus they would count as wrong for it."""
+        for file in files:
+            for batch in read_shard(output, file, MINED_COLUMNS):
+                for row in batch.to_pylist():
+                    self._nowhere |= {name for name, _, grade in self._graded(row) if self._right(grade)}
+
+    def of(self, row: Row) -> tuple[tuple[str, str], ...]:
+        """(id, text), the closest first."""
+        return tuple(
+            (name, text)
+            for name, text, grade in self._graded(row)
+            if not self._right(grade) and name not in self._nowhere
+        )
+
+    def _right(self, grade: int | None) -> bool:
+        return grade is not None and grade >= self._relevant
+
+    def _graded(self, row: Row) -> Iterator[tuple[str, str, int | None]]:
+        return zip(*(row[name] or () for name in MINED_COLUMNS), strict=True)
+
+
+def _rows(output: Path, files: Sequence[Mapping[str, Any]], mined: MinedNegatives | None) -> Iterator[Row]:
+    """The rows, each with its mined negatives, (id, text), as `mined`: none where they are not asked for."""
+    columns = ["id", "query_id", "document_id", *TEXT_COLUMNS, *(MINED_COLUMNS if mined else ())]
     for file in files:
-        for batch in read_shard(output, file, ["id", "query_id", "document_id", *TEXT_COLUMNS]):
-            yield from batch.to_pylist()
+        for batch in read_shard(output, file, columns):
+            for row in batch.to_pylist():
+                yield row | {"mined": mined.of(row) if mined else ()}
 
 
 def _counted(rows: Iterator[Row], counts: dict[str, int], split: str) -> Iterator[Row]:
@@ -336,10 +424,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="train, validation or test; may be repeated (default: all)",
     )
     parser.add_argument("--no-instructions", action="store_true", help="queries alone, for the ablation")
+    parser.add_argument("--mined", action="store_true", help="mined passages as further negatives (default: none)")
     options = parser.parse_args(argv)
     try:
         counts = export(
-            options.output, options.format, options.to, options.split or SPLITS, not options.no_instructions
+            options.output,
+            options.format,
+            options.to,
+            options.split or SPLITS,
+            not options.no_instructions,
+            options.mined,
         )
     except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

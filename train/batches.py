@@ -15,11 +15,11 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.util.distributed import get_world_size
 from torch import Tensor
 
-from pipeline.records import CONTEXTS, DOCUMENT, PASSAGES, QUERY_POSITIVE
+from pipeline.records import CONTEXTS, DOCUMENT, MINED_DOCUMENTS, MINED_RELEVANCE, PASSAGES, QUERY_POSITIVE
 from train.errors import UsageError
 from train.inputs import Context, ContextFormat, passage_features
 from train.keeping import Untuned
-from train.objectives import PLAIN_SLOT
+from train.objectives import MINED_SLOT, PLAIN_SLOT
 
 RELEVANT = 2
 """The judge's grade from which a passage is right for a context: the curation's own threshold."""
@@ -27,13 +27,18 @@ RELEVANT = 2
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One positive pair: a context, its passage, and what the judge says of the tuple's three passages for it."""
+    """One positive pair: a context, its passage, and what the judge says of the tuple's three passages for it.
+
+    mined: passages of the collection that are negatives of the context. also: one that the judge finds relevant to it.
+    """
 
     tuple_id: str
     context: Context
     passage: str
     slot: int
     relevant: tuple[bool, bool, bool]
+    mined: tuple[str, ...] = ()
+    also: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +47,12 @@ class RowOptions:
 
     instructions: False drops them, which leaves the same pairs with queries alone.
     plain_pairs: the share of tuples, by the hash of their id, that also give (Q+, P+) without an instruction.
+    mined_negatives: how many of its mined passages a tuple brings at most, as negatives of (I+, Q+).
     """
 
     instructions: bool = True
     plain_pairs: float = 0.0
+    mined_negatives: int = 0
 
     def rows(self, record: Mapping[str, Any]) -> list[Row]:
         """The three rows of a tuple, and its plain pair where it has one."""
@@ -53,7 +60,9 @@ class RowOptions:
         rows = []
         for slot, (instruction, asked) in enumerate(CONTEXTS):
             context = Context(record[asked], record[instruction] if self.instructions else None)
-            rows.append(Row(record["id"], context, record[PASSAGES[slot]], slot, self._relevant(record, slot)))
+            mined, also = self.mined(record) if slot == 0 else ((), "")
+            relevant = self._relevant(record, slot)
+            rows.append(Row(record["id"], context, record[PASSAGES[slot]], slot, relevant, mined, also))
         if self.instructions and _share(record["id"]) < self.plain_pairs:
             rows.append(Row(record["id"], Context(query, None), record[DOCUMENT], PLAIN_SLOT, (True, True, False)))
         return rows
@@ -63,6 +72,15 @@ class RowOptions:
             return (False, False, True) if slot == 2 else (True, True, False)
         a, b, c = (grade >= RELEVANT for grade in record["relevance"][slot])
         return a, b, c
+
+    def mined(self, record: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+        """The mined negatives, and the mined passage that is none because the judge finds it relevant ("": no such)."""
+        if not self.mined_negatives:
+            return (), ""
+        graded = list(zip(record[MINED_DOCUMENTS], record[MINED_RELEVANCE], strict=True))
+        right = [passage for passage, grade in graded if grade is not None and grade >= RELEVANT]
+        wrong = [passage for passage, _ in graded if passage not in right]
+        return tuple(wrong[: self.mined_negatives]), "".join(right[:1])
 
 
 class OneQueryBatchSampler(DefaultBatchSampler):
@@ -145,9 +163,10 @@ class Collator:
     def __call__(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The batch: `context_…` and `passage_…` features, and `label`, a mapping of tensors."""
         rows = [row for record in records for row in self.options.rows(record)]
+        mined = mined_passages(rows)
         chosen = self.choose_instructions(rows)
         contexts = _by_length([row.context for row in rows] + [c for row in chosen for c in row if c is not None])
-        passages = _by_length([row.passage for row in rows])
+        passages = _by_length([row.passage for row in rows + mined])
         width = max((len(row) for row in chosen), default=0)
         label = {
             "context": torch.tensor([contexts[row.context] for row in rows]),
@@ -157,6 +176,8 @@ class Collator:
                 dtype=torch.long,
             ).view(len(rows), width),
             "rows": _packed(rows),
+            "mined": torch.tensor([passages[row.passage] for row in mined], dtype=torch.long),
+            "mined_rows": _packed(mined),
         }
         if self.untuned:
             plain = [row for row in rows if row.slot == PLAIN_SLOT]
@@ -204,6 +225,15 @@ class Collator:
         return None if self.mask and judged else context
 
 
+def mined_passages(rows: Sequence[Row]) -> list[Row]:
+    """What is mined for the rows, as rows that bring a passage and have no context of their own."""
+    return [
+        Row(row.tuple_id, row.context, passage, MINED_SLOT, (False, False, False))
+        for row in rows
+        for passage in row.mined
+    ]
+
+
 def _by_length(items: Sequence[Any]) -> dict[Any, int]:
     """Each distinct item's place when the longest stand first: mini-batches then carry little padding."""
     distinct = sorted(dict.fromkeys(items), key=lambda item: -len(item))
@@ -211,12 +241,15 @@ def _by_length(items: Sequence[Any]) -> dict[Any, int]:
 
 
 def _packed(rows: Sequence[Row]) -> Tensor:
-    return torch.tensor(
+    """(rows, 9), as `Rows.unpacked` reads it."""
+    packed = [
         [
-            [_hash(row.tuple_id), _hash(row.context.query), _hash(row.passage), row.slot, *map(int, row.relevant)]
-            for row in rows
+            *(_hash(text) for text in (row.tuple_id, row.context.query, row.passage, row.also)),
+            *(row.slot, *row.relevant, row.slot != 0),
         ]
-    )
+        for row in rows
+    ]
+    return torch.tensor(packed, dtype=torch.long).view(len(rows), 9)
 
 
 def _hash(text: str) -> int:

@@ -10,14 +10,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, concatenate_datasets, load_dataset
+from datasets import Dataset, Features, List, Value, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
-from pipeline.records import INSTRUCTION_NEGATIVE, INSTRUCTION_POSITIVE, TEXT_COLUMNS
+from pipeline.records import (
+    INSTRUCTION_NEGATIVE,
+    INSTRUCTION_POSITIVE,
+    MINED_DOCUMENTS,
+    MINED_RELEVANCE,
+    TEXT_COLUMNS,
+)
 from train.errors import UsageError
 
 COLUMNS = ("id", "query_id", *TEXT_COLUMNS, "dimension", "form", "wording_group", "relevance")
 """What is read. The public InF-IR set has the seven texts alone: the rest is filled in."""
+
+FEATURES = Features(
+    {name: Value("string") for name in COLUMNS if name != "relevance"} | {"relevance": List(List(Value("int64")))}
+)
+MINED_FEATURES = Features({MINED_DOCUMENTS: List(Value("string")), MINED_RELEVANCE: List(Value("int64"))})
+"""What is read besides where mined negatives are wanted."""
 
 UNJUDGED = [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
 """The matrix of a row without one: each context's own passage is right for it, and nothing else is known to be."""
@@ -28,15 +40,23 @@ BATCH_ROWS = 1000
 _FROM_THE_HUB = (ConnectionError, OSError, DatasetNotFoundError)
 
 
-def load_rows(data: str, split: str) -> Dataset:
-    """The rows of a split with `COLUMNS`. Raises UsageError: no shards, no rows, a missing column."""
+def load_rows(data: str, split: str, *, mined: bool = False) -> Dataset:
+    """The rows of a split with `COLUMNS`, and with the mined passages where they are wanted; a row may have none.
+
+    Raises UsageError: no shards, no rows, a missing column, no row with a mined passage.
+    """
     rows = _load(data, "data", split)
     if len(rows) == 0:
         raise UsageError(f"{data}: split {split} holds no rows. Curate more seeds, or name another split.")
-    return _with_columns(rows, f"{data}, split {split}")
+    if mined and not (MINED_DOCUMENTS in rows.column_names and any(rows[MINED_DOCUMENTS])):
+        raise UsageError(
+            f"{data}: split {split} holds no mined passages for --mined-negatives: "
+            "curate with `python -m pipeline.run --mine bm25`, or leave the flag out."
+        )
+    return _with_columns(rows, f"{data}, split {split}", mined)
 
 
-def load_rejected(data: str) -> Dataset:
+def load_rejected(data: str, *, mined: bool = False) -> Dataset:
     """The rejected rows of the train split that have all seven texts, whatever the judge or the rules said."""
     rows = _load(data, "rejected", "rejected")
     if "split" not in rows.column_names:
@@ -44,18 +64,20 @@ def load_rejected(data: str) -> Dataset:
     complete = rows.filter(
         lambda row: row["split"] == "train" and all(row.get(name) for name in TEXT_COLUMNS), keep_in_memory=True
     )
-    return _with_columns(complete, f"{data}, rejected") if len(complete) else complete
+    return _with_columns(complete, f"{data}, rejected", mined) if len(complete) else complete
 
 
-def training_rows(data: str, *, unfiltered: bool, hold_out: Sequence[str]) -> tuple[Dataset, Counter[str]]:
+def training_rows(
+    data: str, *, unfiltered: bool, hold_out: Sequence[str], mined: bool = False
+) -> tuple[Dataset, Counter[str]]:
     """The rows to train on, and how many came or went by each option."""
-    rows = load_rows(data, "train")
+    rows = load_rows(data, "train", mined=mined)
     changes: Counter[str] = Counter()
     if unfiltered:
-        rejected = load_rejected(data)
+        rejected = load_rejected(data, mined=mined)
         changes["rejected rows let in"] = len(rejected)
         if len(rejected):
-            rows = concatenate_datasets([rows, rejected.cast(rows.features)])
+            rows = concatenate_datasets([rows, rejected])
     for group in hold_out:
         if group not in rows["wording_group"]:
             known = ", ".join(sorted({str(name) for name in rows["wording_group"]}))
@@ -76,11 +98,12 @@ def shared_wordings(train: Dataset, test: Dataset) -> tuple[int, int]:
 
 
 def checksum(rows: Dataset) -> str:
-    """SHA-256 over the texts of the rows, in their order: what a figure was computed from."""
+    """SHA-256 over the texts of the rows, mined ones too where they were read: what a figure was computed from."""
     digest = hashlib.sha256()
-    for row in rows.select_columns(list(TEXT_COLUMNS)):
-        for name in TEXT_COLUMNS:
-            digest.update(row[name].encode("utf-8", "surrogatepass") + b"\0")
+    mined = [MINED_DOCUMENTS] if MINED_DOCUMENTS in rows.column_names else []
+    for row in rows.select_columns([*TEXT_COLUMNS, *mined]):
+        for text in (*(row[name] for name in TEXT_COLUMNS), *(text for name in mined for text in row[name])):
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
 
 
@@ -124,7 +147,7 @@ def _read(data: str, load: Callable[[], Any]) -> Dataset:
     return loaded
 
 
-def _with_columns(rows: Dataset, where: str) -> Dataset:
+def _with_columns(rows: Dataset, where: str, mined: bool = False) -> Dataset:
     missing = [name for name in TEXT_COLUMNS if name not in rows.column_names]
     if missing:
         raise UsageError(f"{where}: column {missing[0]} is missing; the seven texts of a tuple are needed.")
@@ -141,9 +164,10 @@ def _with_columns(rows: Dataset, where: str) -> Dataset:
                 **{name: row.get(name) or "unknown" for name in ("dimension", "form")},
                 "wording_group": row.get("wording_group") or "none",
                 "relevance": row.get("relevance") or UNJUDGED,
+                **({name: row.get(name) or [] for name in MINED_FEATURES} if mined else {}),
             }
         )
-    return Dataset.from_list(kept)
+    return Dataset.from_list(kept, Features(FEATURES | MINED_FEATURES) if mined else FEATURES)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from rich.table import Table
 from sentence_transformers.base.modules import Transformer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pipeline.records import MINED_DOCUMENTS, MINED_RELEVANCE
 from train.batches import RowOptions
 from train.encoder import Encoder
 from train.figures import Figure
@@ -86,11 +87,13 @@ def show_data(
     console.print(f"[bold]{len(rows):,}[/] tuples of {len(dimensions)} dimensions: " + _counted(dimensions))
     for what, number in changes.items():
         console.print(f"{what}: {number:,}")
-    step = max(1, len(rows) * 6 // SAMPLED_TEXTS)
+    if options.mined_negatives:
+        _show_mined(console, rows, options)
+    step = max(1, len(rows) * (6 + options.mined_negatives) // SAMPLED_TEXTS)
     made = [row for record in rows.select(range(0, len(rows), step)) for row in options.rows(record)]
     # with instruction attention the two texts are capped apart: the joined length is then an upper bound
     contexts = _lengths(encoder, {encoder.format.text(row.context) for row in made})
-    passages = _lengths(encoder, {row.passage for row in made})
+    passages = _lengths(encoder, {text for row in made for text in (row.passage, *row.mined)})
     first, longest = cast(Transformer, encoder.model[0]), encoder.model.max_seq_length
     for name, lengths, cap in (
         ("contexts", contexts, first.query_length or longest),
@@ -103,6 +106,18 @@ def show_data(
         )
     known, asked = shared
     console.print(f"wordings: {known:,} of the {asked:,} instructions of the test split occur in training")
+
+
+def _show_mined(console: Console, rows: Dataset, options: RowOptions) -> None:
+    columns = rows.select_columns([MINED_DOCUMENTS, MINED_RELEVANCE])
+    found = [options.mined(record) for record in columns]
+    number, none, right = (
+        sum(counts) for counts in zip(*((len(m), not m, bool(also)) for m, also in found), strict=True)
+    )
+    console.print(
+        f"mined negatives: {number:,}, at most {options.mined_negatives} a tuple; {none:,} tuples have none; "
+        f"{right:,} passages left out that the judge grades relevant"
+    )
 
 
 def show_summary(console: Console, before: Mapping[str, Figure], after: Mapping[str, Figure], seconds: float) -> None:

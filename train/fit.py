@@ -45,7 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fit(settings: FitSettings, console: Console) -> None:
     """Read, train, measure, save."""
-    rows, changes = training_rows(settings.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
+    rows, changes = training_rows(
+        settings.data,
+        unfiltered=settings.unfiltered,
+        hold_out=settings.hold_out,
+        mined=settings.mined_negatives > 0,
+    )
     validation, test = load_rows(settings.data, "validation"), load_rows(settings.data, "test")
     encoder = Encoder.load(settings.model, settings.encoder)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started

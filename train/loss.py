@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
 from train.keeping import drift
-from train.objectives import PLAIN_SLOT, NegativeSet, Objective, Rows, true_pairs
+from train.objectives import PLAIN_SLOT, NegativeSet, Objective, Rows, brings_passage, true_pairs
 
 TEMPERATURE = 0.05
 """The authors' temperature (arXiv 2505.21439, section 4)."""
@@ -29,7 +29,8 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
     mini_batch_size: texts encoded at a time, with gradient caching (Gao et al., 2021, arXiv 2101.06983): the memory
       of a mini-batch, the gradient of the whole batch, one more forward pass. None encodes the batch at once.
     mask: leave likely false negatives out of the denominators.
-    gather: with several processes, take passages and contexts of all of them as negatives; instructions stay local.
+    gather: with several processes, take passages, mined ones too, and contexts of all of them as negatives; instructions
+      stay local.
     keep: the weight of `drift` over a process's plain pairs.
     """
 
@@ -86,20 +87,26 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
     def objective_loss(self, contexts: Tensor, passages: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """The loss from normalised embeddings of the distinct contexts and passages."""
         context, passage = contexts[labels["context"]], passages[labels["passage"]]
+        mined, mined_rows = passages[labels["mined"]], labels["mined_rows"]
         rows = Rows.unpacked(labels["rows"])
-        everyone = rows
+        all_rows = labels["rows"]
         all_contexts, all_passages, first, share = context, passage, 0, 1.0
         if self.gather and get_world_size() > 1:
             counts = _counts(len(context), context.device)
             all_contexts, all_passages = (_gathered(each, counts, with_grad=True) for each in (context, passage))
-            everyone = Rows.unpacked(_gathered(labels["rows"], counts))
+            all_rows = _gathered(all_rows, counts)
             first = int(counts[: get_rank()].sum())
             share = len(context) * len(counts) / int(counts.sum())  # DDP averages over processes, not over rows
+            counts = _counts(len(mined), mined.device)
+            if counts.any():
+                mined, mined_rows = _gathered(mined, counts, with_grad=True), _gathered(mined_rows, counts)
+        everyone = Rows.unpacked(all_rows)
 
         negatives: dict[NegativeSet, Tensor] = {}
         if "P" in self.objective.sets:
-            out = self._left_out(rows, everyone, first) | (everyone.slot == PLAIN_SLOT)
-            negatives["P"] = self._scores(context @ all_passages.T, out)
+            brought = Rows.unpacked(torch.cat([all_rows, mined_rows]))
+            out = self._left_out(rows, brought, first) | ~brings_passage(brought)
+            negatives["P"] = self._scores(context @ torch.cat([all_passages, mined]).T, out)
         if "IQ" in self.objective.sets:
             negatives["IQ"] = self._scores(passage @ all_contexts.T, self._left_out(everyone, rows, first).T)
         if "I" in self.objective.sets:

@@ -3,7 +3,7 @@
 A row has a context c = (instruction I, query Q) and a passage p; s(c, p) = cosine / temperature. Three sets of
 negatives stand against a row's positive score s(c_i, p_i):
 
-    P    s(c_i, p_j)          passages given the context
+    P    s(c_i, p_j)          passages given the context, mined ones among them
     IQ   s(c_j, p_i)          contexts given the passage
     I    s((I_j, Q_i), p_i)   instructions given the query and the passage, j in the row's sample
 
@@ -24,6 +24,10 @@ from train.errors import UsageError
 NegativeSet = Literal["P", "IQ", "I"]
 PLAIN_SLOT = 3
 """The slot of a plain pair: no passage of its own."""
+MINED_SLOT = 4
+"""The slot of a mined passage, which has no context of its own."""
+_COLUMN_OF_SLOT = (0, 1, 2, 0, 3)
+"""Slot -> column of `Rows.relevant`: a plain pair's passage is its tuple's first."""
 
 SETS: tuple[NegativeSet, ...] = ("P", "IQ", "I")
 
@@ -69,27 +73,25 @@ class Rows:
     """What tells a batch's false negatives, as tensors over its rows: small enough to gather from every process.
 
     tuple_id, query, passage: (rows,) int64, hashes of the tuple's id and of the two texts.
+    also: (rows,) int64, the hash of a mined passage that the judge finds relevant to the row's context.
     slot: (rows,) int64, which of its tuple's passages the row's is: 0, 1 or 2; 3 for a plain pair, whose passage
-      its tuple's first row already brings.
-    relevant: (rows, 3) bool, whether the judge finds each passage of the tuple relevant to the row's context.
+      its tuple's first row already brings; 4 for a mined passage.
+    relevant: (rows, 4) bool, whether each passage of the tuple is relevant to the row's context, by the judge, and
+      whether the tuple's mined passages may be: they were looked at for (I+, Q+) alone.
     """
 
     tuple_id: Tensor
     query: Tensor
     passage: Tensor
+    also: Tensor
     slot: Tensor
     relevant: Tensor
 
-    def packed(self) -> Tensor:
-        """All of it as one (rows, 7) int64 tensor."""
-        columns = (self.tuple_id, self.query, self.passage, self.slot)
-        return torch.cat([torch.stack(columns, dim=1), self.relevant.long()], dim=1)
-
     @classmethod
     def unpacked(cls, packed: Tensor) -> Rows:
-        """The inverse of `packed`."""
-        tuple_id, query, passage, slot = packed[:, :4].unbind(dim=1)
-        return cls(tuple_id, query, passage, slot, packed[:, 4:].bool())
+        """From one (rows, 9) int64 tensor, the columns in the order of the fields."""
+        tuple_id, query, passage, also, slot = packed[:, :5].unbind(dim=1)
+        return cls(tuple_id, query, passage, also, slot, packed[:, 5:].bool())
 
 
 def true_pairs(contexts: Rows, passages: Rows) -> Tensor:
@@ -98,8 +100,14 @@ def true_pairs(contexts: Rows, passages: Rows) -> Tensor:
     In one tuple the judge's matrix decides; across tuples an equal passage or an equal query.
     """
     same_tuple = contexts.tuple_id[:, None] == passages.tuple_id[None, :]
-    judged = contexts.relevant[:, passages.slot % PLAIN_SLOT]  # a plain pair's passage is its tuple's first
+    judged = contexts.relevant[:, passages.slot.new_tensor(_COLUMN_OF_SLOT)[passages.slot]]
     alike = (contexts.query[:, None] == passages.query[None, :]) | (
         contexts.passage[:, None] == passages.passage[None, :]
     )
-    return torch.where(same_tuple, judged, alike)
+    return torch.where(same_tuple, judged, alike) | (contexts.also[:, None] == passages.passage[None, :])
+
+
+def brings_passage(rows: Rows) -> Tensor:
+    """(rows,) bool: not a plain pair, nor a mined passage whose text stands in an earlier row."""
+    earlier = (rows.passage[:, None] == rows.passage[None, :]).tril(diagonal=-1).any(dim=1)
+    return (rows.slot != PLAIN_SLOT) & ~(earlier & (rows.slot == MINED_SLOT))

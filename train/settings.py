@@ -45,6 +45,7 @@ class FitSettings:
     warmup: float
     temperature: float
     instruction_negatives: float
+    mined_negatives: int
     mask: bool
     gather: bool
     plain_pairs: float
@@ -77,6 +78,13 @@ def parse(argv: Sequence[str]) -> FitSettings:
         raise UsageError(
             f"--no-instructions leaves {objective} no instructions to tell apart: choose an objective without I."
         )
+    if given.mined_negatives < 0:
+        raise UsageError(f"--mined-negatives {given.mined_negatives}: expected a number of passages from 0.")
+    if given.mined_negatives and "P" not in objective.sets:
+        raise UsageError(
+            f"--mined-negatives adds passages for a context, which {objective} doesn't tell apart: "
+            "choose an objective with P."
+        )
     for name, low, high in (("plain_pairs", 0, 1), ("blend", 0, 1), ("warmup", 0, 1), ("dropout", 0, 1)):
         if getattr(given, name) is not None and not low <= getattr(given, name) <= high:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(given, name)}: expected a share from 0 to 1.")
@@ -105,6 +113,7 @@ def parse(argv: Sequence[str]) -> FitSettings:
         warmup=given.warmup,
         temperature=given.temperature,
         instruction_negatives=given.instruction_negatives,
+        mined_negatives=given.mined_negatives,
         mask=not given.no_mask,
         gather=given.gather,
         plain_pairs=given.plain_pairs,
@@ -209,6 +218,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="for I: other instructions that a row meets, a share of the batch's rows below 1, a number from 1 on; "
         "default 0.5",
+    )
+    group.add_argument(
+        "--mined-negatives",
+        type=int,
+        default=0,
+        metavar="K",
+        help="for P: passages that `pipeline.run --mine` found for a tuple, at most K, as further negatives of (I+, Q+), and of "
+        "the other tuples in the batch; never one that the judge grades relevant; default 0",
     )
     group.add_argument("--gather", action="store_true", help="with several processes, take negatives from all of them")
     group.add_argument(

@@ -31,7 +31,7 @@ LOG_STEPS = 10
 
 def row_options(settings: FitSettings) -> RowOptions:
     """How the settings turn tuples into rows."""
-    return RowOptions(instructions=settings.instructions, plain_pairs=settings.plain_pairs)
+    return RowOptions(settings.instructions, settings.plain_pairs, settings.mined_negatives)
 
 
 def train(

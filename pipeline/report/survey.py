@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 
 from pipeline.drawing import Draw, place
 from pipeline.judging import shown_order
-from pipeline.records import REASONS, STAGES, TEXT_COLUMNS
+from pipeline.records import MINED_DOCUMENTS, MINED_RELEVANCE, REASONS, STAGES, TEXT_COLUMNS
 from pipeline.shards import read_shard
 
 SAMPLE = 1000
 """Accepted rows that the costly figures are computed over: enough for two digits of a share, and a few seconds."""
 BROWSED = 200
+FALSE_NEGATIVES = 5
 _MOST_WORDS = 20_000
 """Longer texts count as this long."""
 
@@ -36,7 +37,9 @@ class Survey:
 
     crossed: dimension -> form -> [accepted, all]. lengths: column -> n, where n[w] accepted rows have w words.
     grades: (3 contexts, 3 passages, 4 grades), judged rows. positions: (3,), the sum over judged rows of the mean grade of
-    the passage that was shown there. sample, examples (one for every reason), browsed: rows in full.
+    the passage that was shown there. mined: n[k] accepted rows have k mined passages; empty where nothing was mined.
+    sample, examples (one for every reason), browsed, false_negatives (accepted, with a mined passage that the judge finds
+    relevant): rows in full.
     """
 
     crossed: dict[str, dict[str, list[int]]] = field(
@@ -47,9 +50,11 @@ class Survey:
     )
     grades: np.ndarray = field(default_factory=lambda: np.zeros((3, 3, 4), np.int64))
     positions: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    mined: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     sample: list[Row] = field(default_factory=list)
     examples: list[Row] = field(default_factory=list)
     browsed: list[Row] = field(default_factory=list)
+    false_negatives: list[Row] = field(default_factory=list)
 
     @property
     def judged(self) -> int:
@@ -60,21 +65,31 @@ class Survey:
 def read_survey(manifest: Mapping[str, Any], folder: Path) -> Survey:
     """Read what the manifest names. A file that is missing, cut off or of another size is a UsageError."""
     survey = Survey()
-    sample, groups = Draw(SAMPLE), _Groups()
+    sample, groups, wrong = Draw(SAMPLE), _Groups(), Draw(FALSE_NEGATIVES)
+    columns = ["id", "dimension", "form", "relevance", *(MINED[-1:] if manifest.get("mining") else ())]
     for file in manifest["files"]:
-        for batch in read_shard(folder, file, ("id", "dimension", "form", "relevance"), ("stage", "reason")):
+        for batch in read_shard(folder, file, columns, ("stage", "reason")):
             _count(survey, batch)
             for row in batch.select([n for n in batch.schema.names if n != "relevance"]).to_pylist():
                 at = place("report", row["id"])
                 if "reason" not in row:
                     sample.offer(at, row["id"])
+                    if any(grade >= manifest["thresholds"]["relevant"] for grade in _graded(row)):
+                        wrong.offer(at, row["id"])
                 groups.offer(at, row)
-    examples, browsed = groups.examples(), groups.browsed()
-    rows = _read_in_full(survey, manifest, folder, {*sample.ids, *examples, *browsed})
-    survey.sample, survey.examples, survey.browsed = (
-        [rows[name] for name in names] for names in (sample.ids, examples, browsed)
+    drawn = sample.ids, groups.examples(), groups.browsed(), wrong.ids
+    rows = _read_in_full(survey, manifest, folder, {name for names in drawn for name in names})
+    survey.sample, survey.examples, survey.browsed, survey.false_negatives = (
+        [rows[name] for name in names] for names in drawn
     )
     return survey
+
+
+MINED = ("mined_document_ids", MINED_DOCUMENTS, "mined_scores", MINED_RELEVANCE)
+
+
+def _graded(row: Row) -> list[int]:
+    return [grade for grade in row.get(MINED_RELEVANCE) or () if grade is not None]
 
 
 class _Groups:
@@ -119,6 +134,9 @@ def _count(survey: Survey, batch: pa.RecordBatch) -> None:
         cell = survey.crossed[pair["dimension"]][pair["form"]]
         cell[0] += accepted * pair["count_all"]
         cell[1] += pair["count_all"]
+    if accepted and MINED_RELEVANCE in batch.schema.names:
+        found = pc.list_value_length(batch[MINED_RELEVANCE]).drop_null().to_numpy(zero_copy_only=False)
+        survey.mined = _sum(survey.mined, np.bincount(found))
     judged = batch.filter(pc.is_valid(batch["relevance"]))
     flat = judged["relevance"].flatten().flatten()
     matrices = np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(-1, 3, 3)
@@ -130,7 +148,8 @@ def _count(survey: Survey, batch: pa.RecordBatch) -> None:
 
 
 def _read_in_full(survey: Survey, manifest: Mapping[str, Any], folder: Path, wanted: set[str]) -> dict[str, Row]:
-    columns = ("id", *TEXT_COLUMNS, "dimension", "form", "relevance", "rationale")
+    columns = ["id", *TEXT_COLUMNS, "dimension", "form", "relevance", "rationale"]
+    columns += MINED if manifest.get("mining") else ()
     ids = pa.array(sorted(wanted), pa.string())
     rows: dict[str, Row] = {}
     for file in manifest["files"]:

@@ -14,3 +14,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Curated:
     folder = tmp_path_factory.mktemp("curated") / "infir"
     assert main(["--output", str(folder)]) == 0
     return Curated(folder)
+
+
+@pytest.fixture(scope="session")
+def mined(tmp_path_factory: pytest.TempPathFactory) -> Curated:
+    """A part of the sample, with mined negatives. Tests don't write into it."""
+    folder = tmp_path_factory.mktemp("mined") / "infir"
+    assert main(["--output", str(folder), "--mine", "bm25", "--mine-k", "4", "--num-seeds", "80"]) == 0
+    return Curated(folder)

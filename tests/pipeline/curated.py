@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,6 +31,11 @@ class Curated:
         """The data files, by name."""
         files = sorted([*self.folder.glob("data/*"), *self.folder.glob("rejected/*")])
         return {str(file.relative_to(self.folder)): file.read_bytes() for file in files}
+
+    def rows(self, split: str = "*") -> list[dict[str, Any]]:
+        """The accepted rows of a split, or all."""
+        files = sorted(self.folder.glob(f"data/{split}-*.parquet"))
+        return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
 def run_command(

@@ -20,6 +20,12 @@ def output(sample, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sample.folder, tmp_path / "infir", ignore=shutil.ignore_patterns(".work")))
 
 
+def mined_of(row: dict) -> list[tuple[str, str]]:
+    """(id, text) of the mined passages that are negatives, by the judge's grade."""
+    found = zip(row["mined_document_ids"], row["mined_documents"], row["mined_relevance"], strict=True)
+    return [(name, text) for name, text, grade in found if grade is None or grade < 2]
+
+
 def rows_of(folder: Path, split: str) -> list[dict]:
     return [row for file in sorted((folder / "data").glob(f"{split}-*")) for row in pq.read_table(file).to_pylist()]
 
@@ -231,3 +237,85 @@ def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
     with pytest.raises(SystemExit) as stop:
         main([str(output), "--to", str(tmp_path / "d"), "--format", "no-such"])
     assert stop.value.code == 2
+
+
+def test_lists_of_negatives_go_on_with_the_mined_ones_that_the_judge_does_not_find_relevant(
+    mined, tmp_path: Path
+) -> None:
+    rows = {row["id"]: row for row in mined.rows("train")}
+    assert any(max(filter(None, row["mined_relevance"]), default=0) >= 2 for row in rows.values())
+    tevatron = exported(mined.folder, tmp_path / "t", "--format", "tevatron", "--split", "train", "--mined")
+    seen = 0
+    with jsonlines.open(tevatron / "train.jsonl") as reader:
+        for item in reader:
+            name, _, context = item["query_id"].rpartition("-")
+            wanted = mined_of(rows[name]) if context == "0" else []
+            assert [(p["docid"], p["text"]) for p in item["negative_passages"][2:]] == wanted
+            seen += len(wanted)
+    assert seen > 50
+    flag = exported(mined.folder, tmp_path / "f", "--format", "flagembedding", "--split", "train", "--mined")
+    with jsonlines.open(flag / "train.jsonl") as reader:
+        negatives = [item["neg"][2:] for item in reader]
+    assert negatives[::3] == [[text for _, text in mined_of(row)] for row in rows.values()]
+    assert not any(negatives[1::3] + negatives[2::3])
+    plain = exported(mined.folder, tmp_path / "p", "--format", "flagembedding", "--mined", "--no-instructions")
+    with jsonlines.open(plain / "train.jsonl") as reader:
+        assert [item["neg"][1:] for item in reader] == negatives[::3]
+
+
+def test_sentence_transformers_has_the_mined_ones_in_a_file_of_triplets(mined, tmp_path: Path) -> None:
+    to = exported(mined.folder, tmp_path / "x", "--format", "sentence-transformers", "--split", "train", "--mined")
+    without = exported(mined.folder, tmp_path / "y", "--format", "sentence-transformers", "--split", "train")
+    assert (to / "train.parquet").read_bytes() == (without / "train.parquet").read_bytes()
+    loaded = load_dataset("parquet", data_files=str(to / "train-mined.parquet"), cache_dir=str(tmp_path / "c"))["train"]
+    assert [tuple(row.values()) for row in loaded] == [
+        (f"{row['query_positive']} {row['instruction_positive']}", row["document"], text)
+        for row in mined.rows("train")
+        for _, text in mined_of(row)
+    ]
+
+
+@pytest.mark.parametrize("format_", ["beir", "mteb"])
+def test_a_corpus_holds_mined_passages_that_no_row_finds_relevant_and_judgements_stay(
+    mined, tmp_path: Path, format_: str
+) -> None:
+    to = exported(mined.folder, tmp_path / "x", "--format", format_, "--mined")
+    without = exported(mined.folder, tmp_path / "y", "--format", format_)
+    for file in without.rglob("*.*"):
+        if file.name != "corpus.jsonl":
+            assert (to / file.relative_to(without)).read_bytes() == file.read_bytes()
+    more, fewer = ({p["_id"]: p["text"] for p in jsonlines.open(f / "corpus.jsonl")} for f in (to, without))
+    right = {
+        name
+        for row in mined.rows()
+        for name, grade in zip(row["mined_document_ids"], row["mined_relevance"], strict=True)
+        if grade is not None and grade >= 2
+    }
+    wanted = {name: text for row in mined.rows() for name, text in mined_of(row) if name not in right}
+    assert more == wanted | fewer
+    assert len(more) > len(fewer) + 20
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_without_the_flag_mined_passages_change_nothing(mined, tmp_path: Path, format_: str) -> None:
+    bare = Path(shutil.copytree(mined.folder, tmp_path / "bare", ignore=shutil.ignore_patterns(".work")))
+    for file in bare.glob("data/*"):
+        table = pq.read_table(file)
+        nulls = [pa.nulls(len(table), f.type) if f.name.startswith("mined") else table[f.name] for f in table.schema]
+        pq.write_table(pa.table(nulls, schema=table.schema), file)
+    one = exported(mined.folder, tmp_path / "one", "--format", format_)
+    two = exported(bare, tmp_path / "two", "--format", format_)
+    for file in (f for f in one.rglob("*") if f.is_file()):
+        assert file.read_bytes() == (two / file.relative_to(one)).read_bytes()
+
+
+def test_mined_passages_that_are_not_there_or_have_no_place_are_one_sentence(
+    sample, mined, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(sample.folder), "--to", str(tmp_path / "a"), "--format", "tevatron", "--mined"]) == 2
+    assert main([str(mined.folder), "--to", str(tmp_path / "b"), "--format", "inf-ir", "--mined"]) == 2
+    lines = capfd.readouterr().err.strip().split("\n")
+    assert len(lines) == 2
+    assert "pipeline.run --mine" in lines[0]
+    assert "the seven columns" in lines[1]
+    assert not list(tmp_path.iterdir())

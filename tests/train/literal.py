@@ -22,6 +22,11 @@ def literal_loss(
     """chosen: for each row the contexts (I_j, Q_i), j in M_i. vectors: context or passage -> embedding."""
     kind, _, names = objective.partition(":")
     losses = []
+    mined: dict[str, Row] = {}  # passage -> the row that brings it: the first, and none that is a row's passage
+    for row in rows:
+        for passage in row.mined:
+            if passage not in mined and all(passage != other.passage for other in rows):
+                mined[passage] = row
     for i, row in enumerate(rows):
         own = score(vectors, row.context, row.passage, temperature)
         sets = {name: [] for name in ("P", "IQ", "I")}
@@ -33,6 +38,9 @@ def literal_loss(
                 sets["P"].append(score(vectors, row.context, other.passage, temperature))
             if not (mask and false_negative(other, row)):
                 sets["IQ"].append(score(vectors, other.context, row.passage, temperature))
+        for passage, owner in mined.items():
+            if not (mask and mined_false_negative(row, owner, passage)):
+                sets["P"].append(score(vectors, row.context, passage, temperature))
         sets["I"] = [score(vectors, context, row.passage, temperature) for context in chosen[i] if context is not None]
         wanted = names.split(",")
         if kind == "uni":
@@ -44,9 +52,20 @@ def literal_loss(
 
 def false_negative(context_row: Row, passage_row: Row) -> bool:
     """Whether the passage of one row is, or may be, right for the context of another."""
+    if passage_row.passage == context_row.also:
+        return True
     if context_row.tuple_id == passage_row.tuple_id:
         return context_row.relevant[0 if passage_row.slot == 3 else passage_row.slot]
     return context_row.context.query == passage_row.context.query or context_row.passage == passage_row.passage
+
+
+def mined_false_negative(row: Row, owner: Row, passage: str) -> bool:
+    """Whether a mined passage may be right for a row's context: in its own tuple it was looked at for (I+, Q+) alone."""
+    if row.also == passage:
+        return True
+    if row.tuple_id == owner.tuple_id:
+        return row.slot != 0
+    return row.context.query == owner.context.query
 
 
 def score(vectors: Mapping[Any, Any], context: Context, passage: str, temperature: float) -> float:

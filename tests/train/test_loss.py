@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.train.conftest import record
-from tests.train.test_objectives import OBJECTIVES, RECORDS
+from tests.train.test_objectives import OBJECTIVES, RECORDS, mined
 from train.batches import Collator, RowOptions
 from train.encoder import Encoder, EncoderOptions
 from train.inputs import ContextFormat
@@ -45,9 +45,11 @@ def gradient(
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_cached_gradient_is_the_gradient(model: SentenceTransformer, objective: str) -> None:
+@pytest.mark.parametrize("mined", [0, 2])
+def test_a_cached_gradient_is_the_gradient(model: SentenceTransformer, objective: str, mined: int) -> None:
     model.eval()  # without dropout the two can be compared
-    batch = Collator(model, ContextFormat(), RowOptions(plain_pairs=0.5), instruction_negatives=0.5)(RECORDS)
+    options = RowOptions(plain_pairs=0.5, mined_negatives=mined)
+    batch = Collator(model, ContextFormat(), options, instruction_negatives=0.5)(RECORDS)
     loss, whole = gradient(model, batch, objective, None)
     for size in (1, 3, 64):
         cached_loss, cached = gradient(model, batch, objective, size)
@@ -86,7 +88,14 @@ def test_instruction_attention_can_be_cached_too(tiny: Path) -> None:
     assert torch.allclose(cached, whole, atol=1e-5)
 
 
-SPREAD = [[record(0), record(1), record(2)], [record(3, query="what is the bridge 0"), record(4)]]
+SPREAD = [
+    [
+        record(0, **mined("the river 31 is short", "the comet 32 is short")),
+        record(1, **mined("the comet 4 is short", grade=None)),  # P+ of a tuple of the other process
+        record(2, **mined("the candle 34 is short", "the river 33 is short", grade=3)),
+    ],
+    [record(3, query="what is the bridge 0", **mined("the violin 35 is short")), record(4, **mined())],
+]
 
 
 MEETING_S = 60
@@ -109,9 +118,11 @@ def on_one_of_two(rank: int, port: int, folder: str, answers: str) -> None:
     wrapped = DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
     found = {}
     for objective in ("uni:P", "uni:IQ", "multi:P,IQ"):
-        batch = Collator(model, ContextFormat(), RowOptions(plain_pairs=1.0))(SPREAD[rank])
-        for size in (None, 4):
-            found[objective, size] = gradient(wrapped, batch, objective, size, gather=True)
+        for number in (0, 2) if "P" in objective else (0,):
+            options = RowOptions(plain_pairs=1.0, mined_negatives=number)
+            batch = Collator(model, ContextFormat(), options)(SPREAD[rank])
+            for size in (None, 4):
+                found[objective, size, number] = gradient(wrapped, batch, objective, size, gather=True)
     torch.save(found, f"{answers}/{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -140,8 +151,9 @@ def test_two_processes_that_gather_train_as_one_with_both_batches(tiny: Path, tm
     ours = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     model = Encoder.load(str(tiny), EncoderOptions()).model
     model.eval()
-    batch = Collator(model, ContextFormat(), RowOptions(plain_pairs=1.0))([*SPREAD[0], *SPREAD[1]])
     for key in ours[0]:
+        options = RowOptions(plain_pairs=1.0, mined_negatives=key[2])
+        batch = Collator(model, ContextFormat(), options)([*SPREAD[0], *SPREAD[1]])
         loss, whole = gradient(model, batch, key[0], None)
         assert (ours[0][key][0] + ours[1][key][0]) / 2 == pytest.approx(loss, abs=1e-5)
         for found in ours:

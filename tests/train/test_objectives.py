@@ -11,24 +11,32 @@ from sentence_transformers import SentenceTransformer
 
 from tests.train.conftest import record
 from tests.train.literal import literal_loss
-from train.batches import Collator, Row, RowOptions
+from train.batches import Collator, Row, RowOptions, mined_passages
 from train.data import UNJUDGED
 from train.errors import UsageError
 from train.inputs import ContextFormat
 from train.loss import ObjectiveLoss
-from train.objectives import SETS, Objective
+from train.objectives import SETS, Objective, Rows, brings_passage, true_pairs
 
 OBJECTIVES = [
     f"{kind}:{','.join(sets)}" for kind in ("uni", "multi") for n in (1, 2, 3) for sets in combinations(SETS, n)
 ]
 
+
+def mined(*documents: str, grade: int | None = 0) -> dict[str, Any]:
+    """The columns of mined passages, the first of them graded."""
+    relevance = [grade, *[None] * (len(documents) - 1)] if documents else []
+    return {"mined_documents": list(documents), "mined_relevance": relevance}
+
+
 # A shared query, a shared passage, a hard negative that the judge found relevant, and one without a matrix.
+# Mined: more than are wanted, one that another tuple has too, P+ of another, one that is relevant, none.
 RECORDS = [
-    record(0),
-    record(1, query="what is the bridge 0"),
-    record(2, document="the bridge 0 is short"),
-    record(3, relevance=[[3, 2, 0], [2, 3, 0], [0, 1, 3]]),
-    record(4, relevance=UNJUDGED),
+    record(0, **mined("the river 31 is short", "the comet 32 is short", "the river 33 is short")),
+    record(1, query="what is the bridge 0", **mined("the comet 4 is short", "the comet 32 is short")),
+    record(2, document="the bridge 0 is short", **mined("the comet 32 is short", "the candle 34 is short", grade=2)),
+    record(3, relevance=[[3, 2, 0], [2, 3, 0], [0, 1, 3]], **mined("the violin 35 is short", grade=None)),
+    record(4, relevance=UNJUDGED, **mined()),
 ]
 
 
@@ -43,14 +51,26 @@ def batch_of(
     for contexts, indices in zip(chosen, label["instructions"].tolist(), strict=True):
         distinct |= {context: i for context, i in zip(contexts, indices, strict=False) if context is not None}
     passages = {row.passage: int(i) for row, i in zip(rows, label["passage"], strict=True)}
+    passages |= {row.passage: int(i) for row, i in zip(mined_passages(rows), label["mined"], strict=True)}
     return rows, chosen, label, sorted(distinct, key=distinct.__getitem__), sorted(passages, key=passages.__getitem__)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("mask", [True, False])
-@pytest.mark.parametrize("plain", [0.0, 1.0])
-def test_the_loss_is_the_literal_one(model: SentenceTransformer, objective: str, mask: bool, plain: float) -> None:
-    rows, chosen, label, contexts, passages = batch_of(model, RowOptions(plain_pairs=plain), mask)
+@pytest.mark.parametrize(
+    "options",
+    [
+        RowOptions(),
+        RowOptions(plain_pairs=1.0),
+        RowOptions(mined_negatives=1),
+        RowOptions(plain_pairs=1.0, mined_negatives=2),
+    ],
+    ids=str,
+)
+def test_the_loss_is_the_literal_one(
+    model: SentenceTransformer, objective: str, mask: bool, options: RowOptions
+) -> None:
+    rows, chosen, label, contexts, passages = batch_of(model, options, mask)
     random = np.random.default_rng(7)
     c, p = random.normal(size=(len(contexts), 8)), random.normal(size=(len(passages), 8))
     loss = ObjectiveLoss(model, Objective.parse(objective), temperature=0.3, mask=mask)
@@ -61,7 +81,7 @@ def test_the_loss_is_the_literal_one(model: SentenceTransformer, objective: str,
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_gradient_is_the_difference_quotient(model: SentenceTransformer, objective: str) -> None:
-    rows, chosen, label, contexts, passages = batch_of(model, RowOptions(plain_pairs=0.5), True)
+    rows, chosen, label, contexts, passages = batch_of(model, RowOptions(plain_pairs=0.5, mined_negatives=2), True)
     random = np.random.default_rng(3)
     c, p = random.normal(size=(len(contexts), 4)), random.normal(size=(len(passages), 4))
     tensor_c, tensor_p = torch.tensor(c, requires_grad=True), torch.tensor(p, requires_grad=True)
@@ -120,3 +140,23 @@ def test_tests_break_with_the_code(model: SentenceTransformer, tmp_path: Path) -
     assert literal_loss("uni:P", rows, chosen, vectors, 0.3, True) != pytest.approx(
         literal_loss("uni:P", rows, chosen, vectors, 0.3, False)
     )
+
+
+def test_a_mined_passage_is_left_out_where_it_may_be_right(model: SentenceTransformer) -> None:
+    """It was looked at for (I+, Q+) of its own tuple alone; and each text counts once."""
+    rows, _, label, _, _ = batch_of(model, RowOptions(mined_negatives=2), True)
+    everyone = Rows.unpacked(torch.cat([label["rows"], label["mined_rows"]]))
+    brought = brings_passage(everyone)[len(rows) :]
+    names = [row.passage for row, new in zip(mined_passages(rows), brought, strict=True) if new]
+    river, comet, candle, violin = names
+    assert names == [f"the {name} is short" for name in ("river 31", "comet 32", "candle 34", "violin 35")]
+    out = true_pairs(everyone, everyone)[: len(rows), len(rows) :][:, brought].tolist()
+    found = {
+        (row.tuple_id[:2], row.slot): {name for name, left in zip(names, line, strict=True) if left}
+        for row, line in zip(rows, out, strict=True)
+    }
+    own = {("q0", slot): {river, comet} for slot in (1, 2)}
+    own |= {("q2", slot): {candle} for slot in (1, 2)} | {("q3", slot): {violin} for slot in (1, 2)}
+    same_query = {("q1", slot): {river, comet} for slot in (0, 1)}
+    judged_relevant = {("q2", 0): {comet}}
+    assert {key: left for key, left in found.items() if left} == own | same_query | judged_relevant

@@ -222,3 +222,65 @@ def write_tiny(tmp_path: Path) -> Path:
     return write_source(
         tmp_path / "source", {"whatever is the thing": "Some unrelated words stand in this passage here."}
     )
+
+
+def data_of(page: str) -> dict:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found.group(1))
+
+
+def test_what_was_mined_is_shown_with_its_false_negatives_and_beside_its_rows(mined) -> None:
+    page = (mined.folder / "report" / "index.html").read_text("utf-8")
+    section = page[page.index('<h2 id="mined">') : page.index('<h2 id="cost">')]
+    rows = {row["id"]: row for row in mined.rows()}
+    firsts = [row["mined_relevance"][0] for row in rows.values() if row["mined_relevance"]]
+    shown = re.findall(r'<tr><td>(.*?)</td><td class="n">([\d,]+)</td>', section)
+    counts = Counter(min(4, len(row["mined_documents"])) for row in rows.values())
+    assert dict(shown[:3]) == {
+        "all 4": f"{counts[4]}", "fewer": f"{sum(counts[n] for n in (1, 2, 3))}", "none": f"{counts[0]}"
+    }  # fmt: skip
+    assert dict(shown[3:]) == {str(grade): f"{firsts.count(grade)}" for grade in range(4)}
+    false = sum(grade >= 2 for grade in firsts)
+    assert f"False negatives: {false} of {len(firsts)}, {false / len(firsts):.1%}" in section
+    assert section.count("<details>") == min(false, 5)
+    browsed = data_of(page)["rows"]
+    assert [row["id"] for row in browsed if row["mined"]]
+    for row in browsed:
+        if row["id"] in rows:
+            whole = rows[row["id"]]
+            assert [m["id"] for m in row["mined"]] == whole["mined_document_ids"]
+            assert [m["text"] for m in row["mined"]] == whole["mined_documents"]
+            assert [m["grade"] for m in row["mined"]] == whole["mined_relevance"]
+
+
+def test_a_page_without_mined_negatives_does_not_speak_of_them(sample) -> None:
+    page = (sample.folder / "report" / "index.html").read_text("utf-8")
+    assert 'id="mined"' not in page
+    assert "#mined" not in page
+    assert not any(row["mined"] for row in data_of(page)["rows"])
+
+
+def test_mined_texts_stand_on_the_page_as_text(mined, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(mined.folder, tmp_path / "x", ignore=shutil.ignore_patterns(".work")))
+    for file in folder.glob("*/*.parquet"):
+        rows = pq.read_table(file).to_pylist()
+        for row in rows:
+            for name in ("mined_documents", "mined_document_ids"):
+                row[name] = [HOSTILE + text[:30] + "long " * 1000 for text in row[name] or ()]
+        pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
+    page = write_report(read_output(folder), folder).read_text("utf-8")
+    section = page[page.index('<h2 id="mined">') : page.index('<h2 id="cost">')]
+    assert "&lt;/script&gt;" in section
+    assert page.count("<script") == 2, "the page's own two"
+    assert "<img" not in page
+    for mark in "\u202e\u2066\x00\x1b":
+        assert mark not in page
+    assert next(row for row in data_of(page)["rows"] if row["mined"])["mined"][0]["text"].startswith("</script>")
+    assert len(page.encode()) < 5_000_000
+    with chromium(width=390) as browser:
+        browser.get((folder / "report" / "index.html").as_uri())
+        browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        assert "<img src=x" in browser.find_element("css selector", "#list details .text").text
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+        assert not browser.get_log("browser")
