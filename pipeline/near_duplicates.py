@@ -88,7 +88,9 @@ class PassageIndex:
         """Put a passage in."""
         self._lsh.insert(self._count, sketch)
         if self._count == len(self._digests):
-            self._digests = np.concatenate((self._digests, np.empty_like(self._digests)))
+            grown = np.empty((2 * self._count, self._permutations), np.uint32)  # what is not written costs no memory
+            grown[: self._count] = self._digests
+            self._digests = grown
         self._digests[self._count] = sketch.digest()
         self._count += 1
 
