@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -75,6 +76,7 @@ _MINED_FIELDS = (
     (MINED_RELEVANCE, "relevance"),
 )
 _CALL_FIELDS = tuple(field.name for field in fields(Call))
+_CALL_VALUES = attrgetter(*_CALL_FIELDS)
 
 
 def staged_table(
@@ -91,7 +93,7 @@ def row_of(outcome: Tuple | Rejected | Deferred, prompt_hashes: Mapping[str, str
     t = outcome if isinstance(outcome, Tuple) else outcome.tuple
     row = {name: getattr(t, name) for name in _TUPLE_FIELDS}
     row |= _mined(row.pop("mined"))
-    row["calls"] = [{name: getattr(call, name) for name in _CALL_FIELDS} for call in t.calls]
+    row["calls"] = [dict(zip(_CALL_FIELDS, _CALL_VALUES(call), strict=True)) for call in t.calls]
     row["prompt_hashes"] = prompt_hashes
     row["source"] = source
     if isinstance(outcome, Tuple):
