@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
 from pipeline.near_duplicates import near_leaks, near_tuples
-from pipeline.records import DOCUMENT, MINED_DOCUMENTS, MINED_RELEVANCE, QUERY_POSITIVE, TEXT_COLUMNS
+from pipeline.records import DOCUMENT, MINED_DOCUMENTS, MINED_RELEVANCE, QUERY_POSITIVE
 from pipeline.splits import Texts, duplicates_and_leaks, text_key
 from pipeline.staging import part_files
 
@@ -83,9 +84,9 @@ def keep_accounts(waves: Sequence[Path], near: float = 0.0) -> Accounts:
     gone = duplicates_and_leaks(texts)
     del texts
     if near:
-        twins, accounts.near_duplicate_clusters = near_tuples(lambda: _accepted(waves, gone), near)
+        twins, accounts.near_duplicate_clusters = near_tuples(partial(_accepted, waves, gone), near)
         gone |= twins
-        gone |= near_leaks(lambda: _accepted(waves, gone), near)
+        gone |= near_leaks(partial(_accepted, waves, gone), near)
     accounts.gone = gone
     for file in part_files(waves):
         for row in pq.read_table(file, columns=list(_BOOKED)).to_pylist():
@@ -93,10 +94,15 @@ def keep_accounts(waves: Sequence[Path], near: float = 0.0) -> Accounts:
     return accounts
 
 
-def _accepted(waves: Sequence[Path], gone: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+def _accepted(
+    waves: Sequence[Path], gone: Mapping[str, object], columns: Sequence[str], held: bool | None = None
+) -> Iterator[dict[str, Any]]:
+    """As `near_duplicates.Rows` has it, of the rows that are not gone."""
+    wanted = [("outcome", "==", "accepted")]
+    if held is not None:
+        wanted.append(("split", "!=" if held else "==", "train"))
     for file in part_files(waves):
-        columns = ["id", "split", *TEXT_COLUMNS, MINED_DOCUMENTS]
-        rows = pq.read_table(file, columns=columns, filters=[("outcome", "==", "accepted")])
+        rows = pq.read_table(file, columns=["id", "split", *columns], filters=wanted)
         yield from (row for row in rows.to_pylist() if row["id"] not in gone)
 
 

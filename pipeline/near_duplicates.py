@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, Final, Protocol, TypeVar
 
@@ -176,8 +176,13 @@ def near_pairs(texts: Sequence[str], index: NearIndex[_Sketch]) -> Iterator[tupl
         index.add(sketch)
 
 
-Rows = Callable[[], Iterator[Mapping[str, Any]]]
-"""Reads accepted rows from their start: id, split and texts by column."""
+class Rows(Protocol):
+    """Accepted rows that can be read again and again."""
+
+    def __call__(self, columns: Sequence[str], held: bool | None = None) -> Iterator[Mapping[str, Any]]:
+        """From their start: id, split and these columns; held: of validation and test alone (True), of training alone (False)."""
+
+
 Endings = dict[str, tuple[str, str]]
 """id -> (reason, detail)"""
 
@@ -191,14 +196,14 @@ def near_tuples(rows: Rows, threshold: float) -> tuple[Endings, Clusters]:
     index = PassageIndex(threshold)
     ids: list[str] = []
     proposed: set[tuple[str, str]] = set()
-    for row in rows():
+    for row in rows(TEXT_COLUMNS):
         sketch = index.sketch(_whole(row))
         proposed.update((ids[number], row["id"]) for number in index.proposed(sketch))
         index.add(sketch)
         ids.append(row["id"])
     del index
     wanted = {name for pair in proposed for name in pair}
-    texts = {row["id"]: _whole(row) for row in rows() if row["id"] in wanted} if wanted else {}
+    texts = {row["id"]: _whole(row) for row in rows(TEXT_COLUMNS) if row["id"] in wanted} if wanted else {}
     alike = [pair for pair in sorted(proposed) if jaccard(*(trigrams(texts[name]) for name in pair)) >= threshold]
     smallest, clusters = components(alike)
     return {name: ("near_duplicate_tuple", f"nearly equal to {first}") for name, first in smallest.items()}, clusters
@@ -211,7 +216,7 @@ def near_leaks(rows: Rows, threshold: float) -> Endings:
     one goes, of two generated ones that of the larger id. One end of such a pair is in validation or test: those are
     indexed, and training rows held against them.
     """
-    held_queries = (row[name] for row in rows() if row["split"] != "train" for name in _QUERIES)
+    held_queries = (row[name] for row in rows(_QUERIES, held=True) for name in _QUERIES)
     pairs = {
         *_across_splits(rows, QueryIndex(threshold, held_queries), "query", _QUERIES),
         *_across_splits(rows, PassageIndex(threshold), "passage", PASSAGES),
@@ -241,17 +246,15 @@ def _across_splits(rows: Rows, index: NearIndex[_Sketch], kind: str, columns: Se
             else:
                 yield both, other, name, kind, split
 
-    for training in (False, True):
-        for row in rows():
-            if (row["split"] == "train") is not training:
-                continue
+    mined = [MINED_DOCUMENTS] if DOCUMENT in columns else []
+    for of_held in (True, False):
+        for row in rows([*columns, *mined], held=of_held):
             texts = [(row[column], column not in _OF_THE_SOURCE) for column in columns]
-            if DOCUMENT in columns:
-                texts += [(text, False) for text in row[MINED_DOCUMENTS] or ()]
+            texts += [(text, False) for name in mined for text in row[name] or ()]
             for text, generated in texts:
                 sketch = index.sketch(text)
                 yield from leaks(row["id"], row["split"], text, generated, sketch)
-                if not training:
+                if of_held:
                     index.add(sketch)
                     held.append((text, row["id"], row["split"], generated))
 

@@ -18,6 +18,9 @@ from pipeline.near_duplicates import DEFAULT, LOWEST
 from pipeline.records import OFFLINE
 from pipeline.shards import NUM_SHARDS, ROWS_PER_SHARD
 
+WAVE_SIZE = 10_000
+"""Seeds a wave and worker process: some 100 MB, and a minute of offline work beside the seconds that a worker takes to start."""
+
 EPILOG = """\
 examples:
   the embedded sample with the offline rules, no key, no network:
@@ -125,6 +128,7 @@ def parse(argv: list[str]) -> Options:
     processes = _processes(beam)
     if values["concurrency"] < processes:
         parser.error(f"--concurrency {values['concurrency']} is less than one request for each of {processes} workers")
+    values["wave_size"] = values["wave_size"] or WAVE_SIZE * processes
     return Options(**values, processes=processes, beam=beam)
 
 
@@ -169,9 +173,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--wave-size",
         type=_positive,
-        default=10_000,
-        help="seeds that are curated at a time: what a killed run repeats at most, and what memory follows "
-        "(default: %(default)s; the output doesn't depend on it)",
+        help=f"seeds that are curated at a time: what a killed run repeats at most, and what memory follows "
+        f"(default: {WAVE_SIZE:,} a worker process, which start anew with each wave; the output doesn't depend on it)",
     )
     run.add_argument(
         "--estimate", action="store_true", help="print calls, tokens, cost and time of this run, and call nothing"
