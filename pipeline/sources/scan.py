@@ -52,7 +52,7 @@ class Scanner:
         fine &= are_numbers
         fine &= ~_SPACE[bytes_[np.minimum(tabs + 1, len(bytes_) - 1)]]
         if not (data.isascii() or _is_utf8(data)):
-            fine[:] = False
+            fine &= np.maximum.reduceat(bytes_, starts) < 128
         known = np.minimum(numbers, len(self._wanted) - 1)
         notable = np.flatnonzero(~fine | ((known == numbers) & self._wanted[known]))
         told = np.where(fine, numbers, -1)
