@@ -1,7 +1,7 @@
 """Near-duplicates: an index proposes pairs, the exact Jaccard of their parts decides, so a false proposal costs nothing.
 
-Passages are compared by word trigrams, and MinHash LSH proposes. It can miss a pair: with 24 bands of 5 rows at a threshold of
-0.8, one in 14,000 of those that lie on it and far fewer of those above. The permutations are fixed, so the same texts give the
+Passages are compared by word trigrams, and MinHash LSH proposes. It can miss a pair: with 18 bands of 4 rows at a threshold of
+0.8, one in 13,000 of those that lie on it and far fewer of those above. The permutations are fixed, so the same texts give the
 same pairs everywhere. Queries are compared by their few content words, where LSH proposes half of all pairs that share a phrase
 ("average salary of …"); their rarest words propose instead, exactly.
 """
@@ -21,8 +21,8 @@ from scipy.cluster.hierarchy import DisjointSet
 from pipeline.measures.overlap import content_words, jaccard, trigrams
 from pipeline.records import DOCUMENT, MINED_DOCUMENTS, PASSAGES, QUERY_NEGATIVE, QUERY_POSITIVE, TEXT_COLUMNS, Seed
 
-ROWS: Final = 5
-"""Rows a band. Fewer propose pairs that share little, more want more bands for the same misses."""
+ROWS: Final = 4
+"""Rows a band. Fewer propose pairs that share little, more want more bands for the same misses, and so more memory."""
 MISSED: Final = 1e-4
 """The share of pairs at the threshold that may go unnoticed; it decides the number of bands."""
 LOWEST: Final = 0.5
@@ -191,7 +191,7 @@ def near_tuples(rows: Rows, threshold: float) -> tuple[Endings, Clusters]:
     """Tuples whose texts, taken together, are nearly those of another one, and the sizes of their clusters.
 
     A cluster is a connected component of nearly equal pairs; its smallest id stays, whatever the order of the rows. Texts are
-    read again for the pairs that LSH proposes, so memory holds sketches alone: some 1.8 kB a row.
+    read again for the pairs that LSH proposes, so memory holds sketches alone: some 2 kB a row.
     """
     index = PassageIndex(threshold)
     ids: list[str] = []
