@@ -41,7 +41,7 @@ from pipeline.records import DEFERRALS, Seed
 from pipeline.report import write_report
 from pipeline.runners import make_runner
 from pipeline.shards import plan_shards, put_in_place
-from pipeline.sources import Source, open_source, summary_lines
+from pipeline.sources import Source, SourceReport, open_source, summary_lines
 from pipeline.sources.passages import check_mineable
 from pipeline.splits import assign_splits
 from pipeline.staging import forget_other_waves, plan_waves
@@ -102,9 +102,13 @@ def run(options: Options, output: Output, console: Console) -> int:
         open_engine(chat.store).dispose()  # a store that can't be used is told here, before any worker starts
     work = work_through(waves, recipe, origin, options, chat, output, console, miner)
     close_chats()
-    staged = [wave.folder for wave in waves if wave.folder.is_dir()]
+    folders = [wave.folder for wave in waves]
+    untouched = sum(len(wave.seeds) for wave in waves if not wave.folder.is_dir())
+    read_of = selection.report
+    del waves, seeds, selection, miner  # a gigabyte at MS MARCO's size, which nothing from here on needs
+    staged = [folder for folder in folders if folder.is_dir()]
     accounts = keep_accounts(staged, options.near_duplicates)
-    add_untouched(accounts, sum(len(wave.seeds) for wave in waves if not wave.folder.is_dir()), "stopped")
+    add_untouched(accounts, untouched, "stopped")
     shards = plan_shards(accounts.splits, accounts.outcomes["rejected"], options.num_shards, options.rows_per_shard)
     with output.empty_scratch() as scratch:
         run_beam(options, lambda pipeline: write_shards(pipeline, shards, staged, accounts.gone, scratch))
@@ -113,8 +117,8 @@ def run(options: Options, output: Output, console: Console) -> int:
         accounts=accounts,
         recipe=recipe,
         prices=prices,
-        source=selection.report.as_manifest(),
-        near_duplicates=near_duplicates(options, selection, accounts),
+        source=read_of.as_manifest(),
+        near_duplicates=near_duplicates(options, read_of, accounts),
         mining=mining(options, accounts),
         files=files,
         calls=work.calls,
@@ -125,7 +129,7 @@ def run(options: Options, output: Output, console: Console) -> int:
     manifests.write(made, output.manifest)
     write_card(made, output.folder)
     write_report(made, output.folder)
-    forget_other_waves(output.waves, waves)
+    forget_other_waves(output.waves, folders)
     summary.show(made, output.folder, paper())
     return status(work)
 
@@ -209,9 +213,9 @@ def is_complete(before: dict[str, Any], inputs: str, output: Output) -> bool:
     )
 
 
-def near_duplicates(options: Options, selection: Selection, accounts: Accounts) -> dict[str, Any]:
+def near_duplicates(options: Options, read_of: SourceReport, accounts: Accounts) -> dict[str, Any]:
     """Sizes of the clusters of near-duplicates; how many fell stands with the other reasons."""
-    clusters = {"seeds": selection.report.near_duplicate_clusters, "tuples": accounts.near_duplicate_clusters}
+    clusters = {"seeds": read_of.near_duplicate_clusters, "tuples": accounts.near_duplicate_clusters}
     return {"threshold": options.near_duplicates or None} | {
         what: {str(size): n for size, n in sorted(sizes.items())} for what, sizes in clusters.items()
     }

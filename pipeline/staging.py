@@ -78,9 +78,9 @@ def plan_waves(seeds: Sequence[Seed], wave_size: int, settings: Mapping[str, obj
     return waves
 
 
-def forget_other_waves(folder: Path, waves: Iterable[Wave]) -> None:
+def forget_other_waves(folder: Path, ours: Iterable[Path]) -> None:
     """Remove what earlier runs with other settings left behind."""
-    used = {wave.folder.name for wave in waves}
+    used = {wave.name for wave in ours}
     for other in folder.iterdir():
         if other.name not in used:
             shutil.rmtree(other, ignore_errors=True)

@@ -166,7 +166,7 @@ def test_other_waves_are_forgotten_and_ours_kept(tmp_path: Path) -> None:
         [Seed(id_of(o), "q", "d", "query", "document") for o in outcomes(10)], 100, {"a": 1}, tmp_path / "waves"
     )
     (tmp_path / "waves" / "stale").mkdir()
-    forget_other_waves(tmp_path / "waves", kept)
+    forget_other_waves(tmp_path / "waves", [wave.folder for wave in kept])
     assert [p.name for p in (tmp_path / "waves").iterdir()] == [kept[0].folder.name]
 
 
