@@ -131,7 +131,7 @@ def test_malformed_answers_of_real_models_cost_no_seed_its_account(
     assert set(made["rejected_by_reason"]) <= {"schema_violation", "empty_answer"}
 
 
-KILLS = int(os.environ.get("INFIR_KILLS", "3"))
+KILLS = int(os.environ.get("INFIR_KILLS", "2"))
 """Moments at which a run is killed: more of them for a longer look."""
 
 

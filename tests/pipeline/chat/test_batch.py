@@ -20,7 +20,7 @@ from tests.fakes.batches import Batches
 from tests.fakes.endpoint import KEY, Endpoint, Faults, serving
 from tests.fakes.writer import prose
 
-KILLS = int(os.environ.get("INFIR_KILLS", "3"))
+KILLS = int(os.environ.get("INFIR_KILLS", "2"))
 """Moments at which a run is killed: more of them for a longer look."""
 CONTENT = Faults(breaks_schema=0.06, refuses=0.03, too_long=0.03)
 
