@@ -19,7 +19,7 @@ from pipeline.records import OFFLINE
 from pipeline.shards import NUM_SHARDS, ROWS_PER_SHARD
 
 WAVE_SIZE = 10_000
-"""Seeds a wave and worker process: some 100 MB, and a minute of offline work beside the seconds that a worker takes to start."""
+"""Seeds a wave and worker process: half a minute of offline work, beside the seconds that a worker takes to start."""
 
 EPILOG = """\
 examples:

@@ -23,10 +23,10 @@ ROW_GROUP = 1000
 """Rows a row group: small enough that viewers and filters skip most of a file."""
 
 NUM_SHARDS = 8
-"""Train shards of a data set that they hold at `ROWS_PER_SHARD` each."""
+"""Train shards of a data set that does not need more at `ROWS_PER_SHARD` each."""
 
 ROWS_PER_SHARD = 10_000
-"""About 10 MB of parquet, and 100 MB of memory while it is written."""
+"""Some 7 MB of parquet, which a writer holds in memory while it sorts them."""
 
 RESTORE = "run the same pipeline.run command again, it restores it without a call"
 """What to do about a file that is not what the manifest says."""

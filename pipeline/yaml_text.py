@@ -1,4 +1,4 @@
-"""YAML of ours, parsed by libyaml where PyYAML was built with it: ten times as fast, which a start of half a second feels."""
+"""YAML of ours, parsed by libyaml where PyYAML was built with it: several times as fast."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Block:
     first: int
     data: bytes
     ends: NDArray[np.int64]
-    """Where in the data each line ends: before its `\n`."""
+    """Where in the data the `\\n` of each line is."""
     plain: bool
 
     @property
@@ -107,6 +107,13 @@ def read_chunks(path: Path, report: SourceReport, progress: Progress | None) -> 
         ) from None
     except OSError as error:
         raise SourceError(f"{path.name} can't be read: {error.strerror or error}.") from None
+    except Exception as error:
+        if isinstance(path, Path):
+            raise
+        # every store has errors of its own, and what was read of the file is not whole
+        raise SourceError(
+            f"{path.name} can't be read to its end ({type(error).__name__}); start the run again."
+        ) from None
 
 
 def read_blocks(path: Path, report: SourceReport, progress: Progress | None) -> Iterator[Block]:

@@ -21,7 +21,7 @@ from pipeline.sources.exclusions import Exclusions
 from pipeline.sources.lines import MAX_LINE, Block, find, read_blocks
 from pipeline.sources.parquet import read_rows
 from pipeline.sources.report import HARMLESS, Progress, SourceError, SourceReport
-from pipeline.sources.scan import Notable, Scanner, tabs_of_each
+from pipeline.sources.scan import Notable, Scanner, is_utf8, tabs_of_each
 from pipeline.sources.source import LICENCE_UNKNOWN, Judged
 
 _QRELS = re.compile(r"qrels\.(.+?)\.(tsv|tsv\.gz|parquet)")
@@ -47,11 +47,13 @@ class RankingFolder:
     def read(self, progress: Progress | None = None) -> Judged:
         """Read judgements, then the queries and passages they name."""
         # A million new strings and pairs that all stay: the collector would look through them again and again for nothing.
+        collecting = gc.isenabled()
         gc.disable()
         try:
             return self._read(progress)
         finally:
-            gc.enable()
+            if collecting:
+                gc.enable()
 
     def _read(self, progress: Progress | None) -> Judged:
         report = SourceReport(self.name, "ranking", self.split, self.licence, list(self.exclusions.files))
@@ -234,7 +236,7 @@ class TextTable(_Table):
             self.malformed("header", number, line)
         elif not tab:
             self.columns(number, line, 1)
-        elif not _is_utf8(stripped):
+        elif not is_utf8(stripped):
             self.malformed("bad_utf8", number, line, "not UTF-8")
         elif not _ID.fullmatch(key):
             self.malformed("bad_id", number, line, f"the id is not a plain token ({self.expected})")
@@ -367,15 +369,5 @@ def _interned(ids: Sequence[bytes]) -> Iterator[str]:
 def _plain_pair(line: bytes) -> tuple[bytes, bytes] | None:
     """Id and text of a line of a plain block with nothing odd about it."""
     key, _, text = line.partition(b"\t")
-    fine = key.isalnum() and text and not text.isspace() and b"\t" not in text and _is_utf8(line)
+    fine = key.isalnum() and text and not text.isspace() and b"\t" not in text and is_utf8(line)
     return (key, text) if fine else None
-
-
-def _is_utf8(line: bytes) -> bool:
-    if line.isascii():
-        return True
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

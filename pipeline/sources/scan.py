@@ -51,7 +51,7 @@ class Scanner:
         numbers, are_numbers = _numbers(bytes_, starts, tabs)
         fine &= are_numbers
         fine &= ~_SPACE[bytes_[np.minimum(tabs + 1, len(bytes_) - 1)]]
-        if not (data.isascii() or _is_utf8(data)):
+        if not is_utf8(data):
             fine &= np.maximum.reduceat(bytes_, starts) < 128
         known = np.minimum(numbers, len(self._wanted) - 1)
         notable = np.flatnonzero(~fine | ((known == numbers) & self._wanted[known]))
@@ -99,7 +99,10 @@ def _numbers(
     return numbers, valid
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether the bytes decode."""
+    if data.isascii():
+        return True
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:

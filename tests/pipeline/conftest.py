@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from curated import Curated
 
+from pipeline.chat.session import close_chats
 from pipeline.run import main
+from tests.fakes.endpoint import KEY
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +18,14 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Curated:
     folder = tmp_path_factory.mktemp("curated") / "infir"
     assert main(["--output", str(folder)]) == 0
     return Curated(folder)
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The key of the local endpoint, and no chat left open."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    yield
+    close_chats()
 
 
 @pytest.fixture(scope="session")

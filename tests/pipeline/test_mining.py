@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -20,17 +19,13 @@ from pipeline.measures.overlap import jaccard, trigrams
 from pipeline.mining import miner
 from pipeline.records import PASSAGES
 from pipeline.run import main
-from tests.fakes.endpoint import KEY, Endpoint, serving
+from tests.fakes.endpoint import Endpoint, serving
 from tests.fakes.writer import prose, tag
 
 MINE = ("--mine", "bm25", "--mine-k", "3")
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    yield
-    close_chats()
+pytestmark = pytest.mark.usefixtures("key")
 
 
 @pytest.fixture(scope="module")

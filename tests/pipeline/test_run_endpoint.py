@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,7 @@ from pipeline.run import main
 from tests.fakes.endpoint import KEY, Endpoint, Faults, serving
 from tests.fakes.writer import answer, prose
 
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    yield
-    close_chats()
+pytestmark = pytest.mark.usefixtures("key")
 
 
 @pytest.fixture(scope="module")

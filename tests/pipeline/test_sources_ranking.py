@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -328,6 +329,60 @@ def test_a_folder_may_lie_in_a_store(tmp_path: Path) -> None:
         open_source(f"{url}/data/marco", "train")
     with pytest.raises(SourceError, match="fsspec knows no store no-such-store://"):
         open_source("no-such-store://bucket/marco", "train")
+
+
+def test_a_store_that_breaks_off_is_one_sentence(tmp_path: Path) -> None:
+    marco = folder(tmp_path / "marco")
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "100000"})
+        await response.prepare(request)
+        if request.method == "GET":
+            await response.write(COLLECTION)
+            assert request.transport
+            request.transport.close()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/data/marco/collection.tsv", cut)
+    app.router.add_static("/data", tmp_path, show_index=True)
+    with on_loopback(app) as url:
+        source = open_source(f"{url}/data/marco", "train")
+        with pytest.raises(SourceError, match=r"collection\.tsv can't be read to its end") as raised:
+            source.read()
+    assert "\n" not in str(raised.value)
+    assert marco.is_dir()
+
+
+def test_garbage_and_a_line_of_ten_megabytes_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    junk = {
+        b"no tab": "columns",
+        b"7\t ": "empty_text",
+        b"8\t\xff": "bad_utf8",
+        b"a b\tc": "bad_id",
+        b"9\tx\ty": "tabs_in_text",
+    }
+    rows = [b"%d\tA heron of %d is a bird.\n" % (n, n) for n in range(100_000, 140_000)]
+    wrong = chance.sample(range(40_000), 400)
+    kinds = [chance.choice(list(junk)) for _ in wrong]
+    for place, kind in zip(wrong, kinds, strict=True):
+        rows[place] = kind + b"\n"
+    rows.insert(20_000, b"5\t" + b"x" * 10_000_000 + b"\n")
+    asked = list(range(100_000, 140_000, 7))
+    marco = folder(
+        tmp_path / "marco",
+        b"".join(b"1\t0\t%d\t1\n" % n for n in asked),
+        b"1\twhat is a heron\n",
+        b"".join(rows),
+    )
+    judged = read(marco)
+    there = set(asked) - {100_000 + place for place in wrong}
+    assert {int(pid) for _, pid in judged.pairs} == there
+    assert judged.documents[str(min(there))] == f"A heron of {min(there)} is a bird."
+    assert judged.report.malformed.counts == Counter(junk[kind] for kind in kinds) + Counter(overlong=1)
+    assert judged.report.dangling.counts["passage_missing"] == len(asked) - len(there)
+    assert judged.report.lines["collection.tsv"] == 40_001
 
 
 def test_a_broken_gzip_is_refused_and_nothing_of_it_used(tmp_path: Path) -> None:

@@ -109,24 +109,6 @@ def test_a_folder_without_mined_passages_is_one_sentence(tmp_path: Path, shards:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (("--mined-negatives", "4", "--objective", "multi:IQ,I"), "choose an objective with P"),
-        (("--mined-negatives", "-1"), "expected a number of passages from 0"),
-        (("--mined-negatives", "4"), "pipeline.run --mine"),
-    ],
-)
-def test_what_can_not_be_is_one_sentence(
-    shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(shards, tiny, tmp_path / "model", *flags) == 2
-    said = capsys.readouterr().err
-    assert expected in said
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
-
-
 def test_passages_mined_by_an_encoder_are_its_nearest_and_it_trains_on_them(
     make_encoder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
