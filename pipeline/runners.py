@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_provision_api_pb2, beam_runner_api_pb2
@@ -14,6 +11,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipeline.errors import UsageError
+from pipeline.worker import ended_by_ctrl_c, worker_command
 
 IN_PROCESS = frozenset(("directrunner", "direct", "fnapirunner"))
 
@@ -34,27 +32,29 @@ def make_runner(name: str, options: PipelineOptions) -> PipelineRunner:
 def _in_process(options: PipelineOptions) -> PipelineRunner:
     """The in-process runner, which hands the options to worker processes in the provision information."""
     workers = options.view_as(WorkerOptions)
-    command = None
-    if workers.default_sdk_harness_log_level in (None, "ERROR"):
+    quiet = workers.default_sdk_harness_log_level in (None, "ERROR")
+    if quiet:
         workers.default_sdk_harness_log_level = "ERROR"
-        command = f"{shlex.quote(sys.executable)} -m pipeline.worker"
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     info = fn_runner.ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-    return _Runner(command, info)
+    return _Runner(info, quiet)
 
 
 class _Runner(fn_runner.FnApiRunner):
-    """Starts worker processes by a command of ours, where one is given: Beam's own talks while it starts."""
+    """Starts worker processes by a command of ours, unless notes are wanted: Beam's own talks while it starts, and is slower."""
 
-    def __init__(self, worker_command: str | None, info: fn_runner.ExtendedProvisionInfo) -> None:
+    def __init__(self, info: fn_runner.ExtendedProvisionInfo, quiet: bool) -> None:
         super().__init__(provision_info=info)
-        self._worker_command = worker_command
+        self._quiet = quiet
 
     def run_via_runner_api(
         self, pipeline_proto: beam_runner_api_pb2.Pipeline, options: PipelineOptions
     ) -> RunnerResult:
-        if self._worker_command:
-            for environment in pipeline_proto.components.environments.values():
-                if environment.urn == python_urns.SUBPROCESS_SDK:
-                    environment.payload = self._worker_command.encode()
-        return super().run_via_runner_api(pipeline_proto, options)
+        environments = pipeline_proto.components.environments.values()
+        processes = [each for each in environments if each.urn == python_urns.SUBPROCESS_SDK]
+        if not (self._quiet and processes):
+            return super().run_via_runner_api(pipeline_proto, options)
+        for environment in processes:
+            environment.payload = worker_command().encode()
+        with ended_by_ctrl_c():
+            return super().run_via_runner_api(pipeline_proto, options)
