@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.chat.money import Prices
 from pipeline.chat.request import Usage
-from pipeline.near_duplicates import near_leaks, near_tuples
+from pipeline.near_duplicates import SEARCHES, settle
 from pipeline.records import DOCUMENT, MINED_DOCUMENTS, MINED_RELEVANCE, QUERY_POSITIVE
 from pipeline.splits import Texts, duplicates_and_leaks, text_key
 from pipeline.staging import part_files
@@ -70,10 +70,21 @@ class Accounts:
         return total
 
 
-def keep_accounts(waves: Sequence[Path], near: float = 0.0) -> Accounts:
+Find = Callable[[str], list[Any]]
+"""Makes one of `SEARCHES`, by its name."""
+
+
+def in_turn(find: Find) -> dict[str, list[Any]]:
+    """What all searches find."""
+    return {name: find(name) for name in SEARCHES}
+
+
+def keep_accounts(
+    waves: Sequence[Path], near: float = 0.0, search: Callable[[Find], Mapping[str, list[Any]]] = in_turn
+) -> Accounts:
     """Read the staged outcomes of the waves' folders. Memory: some 700 bytes an accepted row, for its texts' keys.
 
-    near: the Jaccard from which texts are nearly equal; 0 looks for equal ones alone.
+    near: the Jaccard from which texts are nearly equal; 0 looks for equal ones alone. search: makes all searches for them.
     """
     accounts = Accounts()
     texts: list[Texts] = []
@@ -84,14 +95,18 @@ def keep_accounts(waves: Sequence[Path], near: float = 0.0) -> Accounts:
     gone = duplicates_and_leaks(texts)
     del texts
     if near:
-        twins, accounts.near_duplicate_clusters = near_tuples(partial(_accepted, waves, gone), near)
-        gone |= twins
-        gone |= near_leaks(partial(_accepted, waves, gone), near)
+        nearly, accounts.near_duplicate_clusters = settle(search(partial(find_near, waves, gone, near)))
+        gone |= nearly
     accounts.gone = gone
     for file in part_files(waves):
         for row in pq.read_table(file, columns=list(_BOOKED)).to_pylist():
             _book(accounts, row)
     return accounts
+
+
+def find_near(waves: Sequence[Path], gone: Mapping[str, object], near: float, name: str) -> list[Any]:
+    """What one search finds among the accepted rows that are not gone."""
+    return SEARCHES[name](partial(_accepted, waves, gone), near)
 
 
 def _accepted(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
 
+from pipeline.accounts import Find
 from pipeline.chat.config import ChatConfig
 from pipeline.checks import check, check_whole
 from pipeline.conversing import ENDED, GOING_ON, Converse
 from pipeline.judging import judge, judge_mined
 from pipeline.live import open_counts
+from pipeline.near_duplicates import SEARCHES
 from pipeline.recipe import Recipe
 from pipeline.records import Deferred, Rejected, Seed, Tuple
 from pipeline.shards import Gone, Shard, write_shard
@@ -50,6 +53,20 @@ def curate(
         | beam.GroupByKey()
         | "Write parts" >> beam.Map(write_part, str(wave.unfinished_folder), recipe.prompt_hashes, source)
     )
+
+
+def search_near(pipeline: beam.Pipeline, find: Find, folder: Path) -> None:
+    """Make all searches for near-duplicates; what they find is written to the folder."""
+    pipeline | "Searches" >> beam.Create(list(SEARCHES)) | "Find" >> beam.Map(_write_found, find, folder)
+
+
+def _write_found(name: str, find: Find, folder: Path) -> None:
+    found_file(folder, name).write_text(json.dumps(find(name)))
+
+
+def found_file(folder: Path, name: str) -> Path:
+    """Where the findings of a search lie."""
+    return folder / f"near-{name}.json"
 
 
 def write_shards(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, Final, Protocol, TypeVar
 
@@ -185,13 +185,14 @@ class Rows(Protocol):
 
 Endings = dict[str, tuple[str, str]]
 """id -> (reason, detail)"""
+Leak = tuple[bool, str, str, str, str]
+"""Whether both texts are generated, the row that goes, the one that stays, the kind of text, the split of the one that stays."""
 
 
-def near_tuples(rows: Rows, threshold: float) -> tuple[Endings, Clusters]:
-    """Tuples whose texts, taken together, are nearly those of another one, and the sizes of their clusters.
+def similar_tuples(rows: Rows, threshold: float) -> list[tuple[str, str]]:
+    """Pairs of tuples whose texts, taken together, are nearly the other's.
 
-    A cluster is a connected component of nearly equal pairs; its smallest id stays, whatever the order of the rows. Texts are
-    read again for the pairs that LSH proposes, so memory holds sketches alone: some 2 kB a row.
+    Texts are read again for the pairs that LSH proposes, so memory holds sketches alone: some 2 kB a row.
     """
     index = PassageIndex(threshold)
     ids: list[str] = []
@@ -204,32 +205,44 @@ def near_tuples(rows: Rows, threshold: float) -> tuple[Endings, Clusters]:
     del index
     wanted = {name for pair in proposed for name in pair}
     texts = {row["id"]: _whole(row) for row in rows(TEXT_COLUMNS) if row["id"] in wanted} if wanted else {}
-    alike = [pair for pair in sorted(proposed) if jaccard(*(trigrams(texts[name]) for name in pair)) >= threshold]
-    smallest, clusters = components(alike)
-    return {name: ("near_duplicate_tuple", f"nearly equal to {first}") for name, first in smallest.items()}, clusters
+    return [pair for pair in sorted(proposed) if jaccard(*(trigrams(texts[name]) for name in pair)) >= threshold]
 
 
-def near_leaks(rows: Rows, threshold: float) -> Endings:
-    """Rows with a generated text that nearly equals a text of another split; order of rows doesn't matter.
+def leaking_queries(rows: Rows, threshold: float) -> list[Leak]:
+    """Pairs of nearly equal queries across splits, one of them generated at least.
 
-    Nearly equal source texts, mined passages among them, lie in one split already. Against a source text the generated
-    one goes, of two generated ones that of the larger id. One end of such a pair is in validation or test: those are
-    indexed, and training rows held against them.
+    Nearly equal source texts, mined passages among them, lie in one split already. One end of such a pair is in validation or
+    test: those are indexed, and training rows held against them.
     """
     held_queries = (row[name] for row in rows(_QUERIES, held=True) for name in _QUERIES)
-    pairs = {
-        *_across_splits(rows, QueryIndex(threshold, held_queries), "query", _QUERIES),
-        *_across_splits(rows, PassageIndex(threshold), "passage", PASSAGES),
-    }
-    gone: Endings = {}
-    for _, goes, stays, kind, split in sorted(pairs):
+    return list(_across_splits(rows, QueryIndex(threshold, held_queries), "query", _QUERIES))
+
+
+def leaking_passages(rows: Rows, threshold: float) -> list[Leak]:
+    """The same of passages."""
+    return list(_across_splits(rows, PassageIndex(threshold), "passage", PASSAGES))
+
+
+SEARCHES: Final[Mapping[str, Callable[[Rows, float], list[Any]]]] = {
+    "passages": leaking_passages,
+    "tuples": similar_tuples,
+    "queries": leaking_queries,
+}
+"""What is looked for among accepted rows, each search by itself, the longest first."""
+
+
+def settle(found: Mapping[str, Iterable[Sequence[Any]]]) -> tuple[Endings, Clusters]:
+    """What goes because of what the searches found, and the sizes of the clusters of nearly equal tuples.
+
+    Of a cluster, a connected component of nearly equal pairs, the smallest id stays. Of a leak the generated text's row goes, of
+    two generated ones the larger id's; one whose other row has gone is none any more. The order of rows doesn't matter.
+    """
+    smallest, clusters = components((a, b) for a, b in found["tuples"])
+    gone: Endings = {name: ("near_duplicate_tuple", f"nearly equal to {first}") for name, first in smallest.items()}
+    for _, goes, stays, kind, split in sorted({*map(tuple, found["queries"]), *map(tuple, found["passages"])}):
         if goes not in gone and stays not in gone:
             gone[goes] = ("split_leak", f"its generated {kind} nearly equals one of {stays}, which is in {split}")
-    return gone
-
-
-Leak = tuple[bool, str, str, str, str]
-"""Whether both texts are generated, the row that goes, the one that stays, the kind of text, the split of the one that stays."""
+    return gone, clusters
 
 
 def _across_splits(rows: Rows, index: NearIndex[_Sketch], kind: str, columns: Sequence[str]) -> Iterator[Leak]:

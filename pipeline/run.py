@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,7 +48,7 @@ from pipeline.splits import assign_splits
 from pipeline.staging import forget_other_waves, plan_waves
 from pipeline.tasks import load_tasks
 from pipeline.versions import code_hash
-from pipeline.working import Work, run_beam, work_through
+from pipeline.working import Work, run_beam, search_on_workers, work_through
 
 COMPLETE, FAILED, UNUSABLE, ENDED_EARLY = 0, 1, 2, 3
 
@@ -107,10 +108,10 @@ def run(options: Options, output: Output, console: Console) -> int:
     read_of = selection.report
     del waves, seeds, selection, miner  # a gigabyte at MS MARCO's size, which nothing from here on needs
     staged = [folder for folder in folders if folder.is_dir()]
-    accounts = keep_accounts(staged, options.near_duplicates)
-    add_untouched(accounts, untouched, "stopped")
-    shards = plan_shards(accounts.splits, accounts.outcomes["rejected"], options.num_shards, options.rows_per_shard)
     with output.empty_scratch() as scratch:
+        accounts = keep_accounts(staged, options.near_duplicates, partial(search_on_workers, options, scratch))
+        add_untouched(accounts, untouched, "stopped")
+        shards = plan_shards(accounts.splits, accounts.outcomes["rejected"], options.num_shards, options.rows_per_shard)
         run_beam(options, lambda pipeline: write_shards(pipeline, shards, staged, accounts.gone, scratch))
         files = put_in_place(shards, scratch, output.folder)
     made = manifests.build(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections import Counter
@@ -9,17 +10,20 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from rich.console import Console
 
-from pipeline.accounts import count_calls, count_deferred
+from pipeline.accounts import Find, count_calls, count_deferred, in_turn
 from pipeline.chat.batch import Batches
 from pipeline.chat.config import ChatConfig
 from pipeline.chat.endpoint import Fatal
-from pipeline.curation import curate
+from pipeline.curation import curate, found_file, search_near
 from pipeline.live import read_counts
 from pipeline.mining import Miner
+from pipeline.near_duplicates import SEARCHES
 from pipeline.options import Options
 from pipeline.output import Output
 from pipeline.progress import telling, watching
@@ -129,6 +133,14 @@ def one_pass(
             work.deferred[reason] = (before + n, first)
         if "stopped" in work.deferred:
             break
+
+
+def search_on_workers(options: Options, scratch: Path, find: Find) -> dict[str, list[Any]]:
+    """What all searches for near-duplicates find, each made by one of the worker processes."""
+    if options.processes == 1:
+        return in_turn(find)
+    run_beam(options, partial(search_near, find=find, folder=scratch))
+    return {name: json.loads(found_file(scratch, name).read_text()) for name in SEARCHES}
 
 
 def run_beam(options: Options, build: Callable[[beam.Pipeline], None]) -> None:

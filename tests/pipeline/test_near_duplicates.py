@@ -18,13 +18,17 @@ from test_cleaning import select
 from pipeline.measures.overlap import content_words, jaccard, trigrams
 from pipeline.near_duplicates import (
     DEFAULT,
+    Clusters,
+    Endings,
     PassageIndex,
     QueryIndex,
     Rows,
     components,
-    near_leaks,
+    leaking_passages,
+    leaking_queries,
     near_pairs,
-    near_tuples,
+    settle,
+    similar_tuples,
 )
 from pipeline.records import (
     DOCUMENT,
@@ -40,6 +44,15 @@ from pipeline.run import main
 from pipeline.splits import assign_splits
 
 WORDS = [f"w{i:02d}" for i in range(60)]
+
+
+def near_leaks(rows: Rows, threshold: float) -> Endings:
+    queries, passages = leaking_queries(rows, threshold), leaking_passages(rows, threshold)
+    return settle({"tuples": [], "queries": queries, "passages": passages})[0]
+
+
+def near_tuples(rows: Rows, threshold: float) -> tuple[Endings, Clusters]:
+    return settle({"tuples": similar_tuples(rows, threshold), "queries": [], "passages": []})
 
 
 def varied(chance: random.Random, number: int, length: int) -> list[str]:
@@ -255,3 +268,11 @@ def test_a_generated_passage_that_nearly_equals_a_mined_one_of_another_split_goe
         assert list(near_leaks(reading([holder, other]), DEFAULT)) == ["r0"]
         other["split"] = mined_in
         assert not near_leaks(reading([holder, other]), DEFAULT)
+
+
+def test_a_leak_whose_other_row_goes_as_a_near_duplicate_is_none() -> None:
+    leak = (False, "r5", "r3", "passage", "test")
+    assert settle({"tuples": [], "queries": [], "passages": [leak]})[0].keys() == {"r5"}
+    gone, clusters = settle({"tuples": [("r1", "r3")], "queries": [list(leak)], "passages": [leak]})
+    assert gone == {"r3": ("near_duplicate_tuple", "nearly equal to r1")}
+    assert clusters == {2: 1}
