@@ -137,12 +137,12 @@ def contenders(given: argparse.Namespace, options: EncoderOptions, console: Cons
 def measure(
     contender: Contender, candidates: Candidates, benchmarks: Sequence[Benchmark]
 ) -> tuple[dict[str, Floats], dict[str, Any]]:
-    """The values of each metric query by query, and the figures per dimension and form."""
+    """The values of each metric query by query, and the figures per dimension, form and group of wordings."""
     standings = Standings.of(contender.make(candidates.texts), candidates)
     by_tuple = standings.values(candidates.queries)
     groups = {
         column: {name: as_json(cells) for name, cells in grouped(by_tuple, candidates, column).items()}
-        for column in ("dimension", "form")
+        for column in tables.GROUPED
     }
     values = {name: by_query(column, candidates.queries) for name, column in by_tuple.items()}
     for benchmark in benchmarks:

@@ -57,7 +57,7 @@ def test_a_cached_gradient_is_the_gradient(model: SentenceTransformer, objective
         assert torch.allclose(cached, whole, atol=1e-5)
 
 
-def test_the_drift_from_the_untuned_model_is_a_divergence_and_can_be_cached(tiny: Path, tmp_path: Path) -> None:
+def test_the_drift_from_the_untuned_model_is_a_square_of_scores_and_can_be_cached(tiny: Path, tmp_path: Path) -> None:
     encoder = Encoder.load(str(tiny), EncoderOptions())
     encoder.model.eval()
     untuned = Untuned.of(encoder, Dataset.from_list(RECORDS))
@@ -71,11 +71,10 @@ def test_the_drift_from_the_untuned_model_is_a_divergence_and_can_be_cached(tiny
     rows = [(r["query_positive"], r["document"]) for r in RECORDS]
     now, then = (u.cosines(*zip(*rows, strict=True)).numpy() / 0.05 for u in (
         Untuned.of(encoder, Dataset.from_list(RECORDS)), untuned))  # fmt: skip
-    p, q = (np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) for s in (then, now))
-    assert kept_loss - loss == pytest.approx(3.0 * (p * np.log(p / q)).sum(axis=1).mean(), abs=1e-4)
+    assert kept_loss - loss == pytest.approx(3.0 * ((now - then) ** 2).mean(), rel=1e-4)
     cached_loss, cached = gradient(encoder.model, batch, "uni:P", 3, keep=3.0)
-    assert cached_loss == pytest.approx(kept_loss, abs=1e-5)
-    assert torch.allclose(cached, whole, atol=1e-5)
+    assert cached_loss == pytest.approx(kept_loss, rel=1e-5)
+    assert float((cached - whole).norm() / whole.norm()) < 1e-5, (float((cached - whole).norm()), float(whole.norm()), float(whole.abs().max()))
 
 
 def test_instruction_attention_can_be_cached_too(tiny: Path) -> None:
