@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,17 +20,16 @@ class Untuned:
     """Embeddings of the plain queries and of their passages, by text, made before the first step."""
 
     queries: dict[str, Tensor]
-    passages: dict[str, Tensor]
+    passages: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, encoder: Encoder, rows: Dataset) -> Untuned:
-        """One forward pass over the rows' Q+ and P+."""
+    def of(cls, encoder: Encoder, rows: Dataset, embedded: Mapping[str, Tensor] | None = None) -> Untuned:
+        """One forward pass over the rows' Q+ and, where they are not embedded already, their P+."""
         queries, passages = sorted(set(rows[QUERY_POSITIVE])), sorted(set(rows[DOCUMENT]))
         contexts = torch.from_numpy(encoder.contexts([Context(query) for query in queries]))
-        return cls(
-            dict(zip(queries, contexts, strict=True)),
-            dict(zip(passages, torch.from_numpy(encoder.passages(passages)), strict=True)),
-        )
+        if embedded is None:
+            embedded = dict(zip(passages, torch.from_numpy(encoder.passages(passages)), strict=True))
+        return cls(dict(zip(queries, contexts, strict=True)), embedded)
 
     def cosines(self, queries: Sequence[str], passages: Sequence[str]) -> Tensor:
         """(queries, passages)."""
