@@ -95,6 +95,7 @@ class Encoder:
     def part(self) -> None:
         """From now on passages are encoded by a copy of the model as it is, which nothing trains."""
         self.passage_model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        _pooling(self.passage_model).__class__ = Pooling  # passages hold no instruction that could attend
 
     def contexts(self, contexts: Sequence[Context]) -> NDArray[np.float32]:
         """(contexts, dimensions), normalised."""
