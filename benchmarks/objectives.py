@@ -1,6 +1,6 @@
 """Every objective and every ablation at one small budget, measured on one split: the table of RESULTS-train.md.
 
-    python benchmarks/objectives.py data/titled --output results/objectives.json -- --freeze-layers 3 --dropout 0
+    python benchmarks/objectives.py data/titled --output results/objectives.json -- --freeze-passages --dropout 0
 
 What follows `--` goes to every fit, as flags of `python -m train.fit`. The ablations are of --ablate's objective.
 A run that was stopped goes on after the last line that it finished.
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from train.data import checksum, load_rows, training_rows
 from train.encoder import Encoder
 from train.figures import as_json
-from train.fit import make_trainable
+from train.fit import make_trainable, part
 from train.scoring import quick_figures
 from train.settings import parse
 from train.tables import table
@@ -68,9 +68,10 @@ def measured(given: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
         settings = parse([given.data, "--model", given.model, "--output", folder, *flags])
         rows, _ = training_rows(given.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
         encoder = Encoder.load(given.model, settings.encoder)
+        embedded = part(encoder, rows, settings.cache, Console(quiet=True)) if settings.freeze_passages else None
         make_trainable(settings, encoder)
         began = time.monotonic()
-        train(settings, encoder, rows, [])
+        train(settings, encoder, rows, [], embedded)
         seconds = time.monotonic() - began
         found = quick_figures(encoder, load_rows(given.data, given.split))
     return {"flags": list(flags), "seconds": seconds, "sha256": checksum(rows), "figures": as_json(found)}

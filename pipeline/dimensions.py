@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
+from pipeline.measures.wordings import HELD_OUT, TRAINED
 from pipeline.records import Split
 from pipeline.yaml_text import parse_yaml
 
@@ -20,9 +21,9 @@ _T = TypeVar("_T")
 FILE: Final = "dimensions.yaml"
 
 WORDING_GROUPS: Final[dict[Split, tuple[str, ...]]] = {
-    "train": ("a", "b", "c", "d", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r"),
-    "validation": ("e",),
-    "test": ("f",),
+    "train": TRAINED,
+    "validation": HELD_OUT["validation"],
+    "test": HELD_OUT["test"],
 }
 """Whole groups of paraphrases are held out, so that the test's wordings occur nowhere in training."""
 

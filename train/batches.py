@@ -137,6 +137,7 @@ class Collator:
       a share of the batch's rows below 1, a number from 1 on; 0 where no objective wants them.
     mask: leave out instructions under which the judge finds the row's passage right.
     untuned: what to hold the plain pairs' scores against.
+    embedded: passages' embeddings by text, where passages are not encoded anew.
     """
 
     valid_label_columns: tuple[str, ...] = ()
@@ -151,7 +152,9 @@ class Collator:
         mask: bool = True,
         seed: int = 0,
         untuned: Untuned | None = None,
+        embedded: Mapping[str, Tensor] | None = None,
     ) -> None:
+        self.embedded = embedded
         self.model = model
         self.format = context_format
         self.options = options
@@ -184,13 +187,13 @@ class Collator:
             label["untuned"] = self.untuned.cosines(
                 [row.context.query for row in plain], [row.passage for row in plain]
             )
-        batch: dict[str, Any] = {"label": label}
-        for name, features in (
-            ("context", self.format.features(self.model, list(contexts))),
-            ("passage", passage_features(self.model, list(passages))),
-        ):
-            batch |= {f"{name}_{key}": value for key, value in features.items()}
-        return batch
+        features = {"context": self.format.features(self.model, list(contexts))}
+        if self.embedded is None:
+            features["passage"] = passage_features(self.model, list(passages))
+        else:
+            label["embedded"] = torch.stack([self.embedded[text] for text in passages])
+        columns = {f"{name}_{key}": value for name, each in features.items() for key, value in each.items()}
+        return {"label": label, **columns}
 
     def choose_instructions(self, rows: Sequence[Row]) -> list[list[Context | None]]:
         """For each row, contexts (I_j, Q_i) with another instruction; None where one is masked.

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from datasets import Dataset
@@ -138,3 +139,14 @@ def _lengths(encoder: Encoder, texts: set[str]) -> list[int]:
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A status line that counts; a plain line where the output is no terminal."""
+    if not console.is_terminal:
+        console.print(what)
+        yield lambda _done, _total: None
+        return
+    with console.status(what) as status:
+        yield lambda done, total: status.update(f"{what}: {done / total:.0%}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Transformer
+from sentence_transformers.base.modules import Module, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import batch_to_device
 from torch.nn.functional import normalize
@@ -47,10 +48,22 @@ class EncoderOptions:
 
 
 class Encoder:
-    """A bi-encoder with its context format."""
+    """A bi-encoder with its context format.
 
-    def __init__(self, model: SentenceTransformer, context_format: ContextFormat, *, bf16: bool = False) -> None:
+    model: encodes contexts, and passages too where there is no passage_model. A folder with two encoders is a
+    sentence-transformers model with a Router over the tasks query and document.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        context_format: ContextFormat,
+        *,
+        passage_model: SentenceTransformer | None = None,
+        bf16: bool = False,
+    ) -> None:
         self.model = model
+        self.passage_model = passage_model or model
         self.format = context_format
         self.bf16 = bf16
         if context_format.instruction_attention:
@@ -72,33 +85,43 @@ class Encoder:
         context_format = ContextFormat(
             options.template or saved.template, options.instruction_attention or saved.instruction_attention
         )
-        if options.pooling:
-            _pooling(model).pooling_mode = options.pooling
-        _set_lengths(model, options.context_length, options.passage_length)
-        return cls(model, context_format, bf16=options.bf16)
+        models = _routes(model)
+        for each in models:
+            if options.pooling:
+                _pooling(each).pooling_mode = options.pooling
+            _set_lengths(each, options.context_length, options.passage_length)
+        return cls(models[0], context_format, passage_model=models[-1], bf16=options.bf16)
+
+    def part(self) -> None:
+        """From now on passages are encoded by a copy of the model as it is, which nothing trains."""
+        self.passage_model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        _pooling(self.passage_model).__class__ = Pooling  # passages hold no instruction that could attend
 
     def contexts(self, contexts: Sequence[Context]) -> NDArray[np.float32]:
         """(contexts, dimensions), normalised."""
-        return self._encode(contexts, self.format.features)
+        return self._encode(self.model, contexts, self.format.features)
 
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(passages, dimensions), normalised."""
-        return self._encode(texts, passage_features)
+        return self._encode(self.passage_model, texts, passage_features)
 
     def _encode(
-        self, items: Sequence[Any], features_of: Callable[[SentenceTransformer, Any], dict[str, Any]]
+        self,
+        model: SentenceTransformer,
+        items: Sequence[Any],
+        features_of: Callable[[SentenceTransformer, Any], dict[str, Any]],
     ) -> NDArray[np.float32]:
         """Encode distinct items, the longest first, so that batches carry little padding."""
         distinct = sorted(dict.fromkeys(items), key=lambda item: -len(item))
-        was_training = self.model.training
-        self.model.eval()
+        was_training = model.training
+        model.eval()
         parts = []
-        with torch.inference_mode(), autocast(self.model.device, self.bf16):
+        with torch.inference_mode(), autocast(model.device, self.bf16):
             for start in range(0, len(distinct), ENCODE_BATCH):
-                features = features_of(self.model, distinct[start : start + ENCODE_BATCH])
-                embeddings = self.model(batch_to_device(features, self.model.device))["sentence_embedding"]
+                features = features_of(model, distinct[start : start + ENCODE_BATCH])
+                embeddings = model(batch_to_device(features, model.device))["sentence_embedding"]
                 parts.append(normalize(embeddings.float(), dim=-1).cpu())
-        self.model.train(was_training)
+        model.train(was_training)
         place = {item: index for index, item in enumerate(distinct)}
         embedded: NDArray[np.float32] = torch.cat(parts).numpy()
         return embedded[[place[item] for item in items]]
@@ -109,10 +132,23 @@ class Encoder:
         kind = type(pooling)
         pooling.__class__ = Pooling  # a plain folder must not need this package
         try:
-            self.model.save_pretrained(str(folder))
+            self._whole().save_pretrained(str(folder))
         finally:
             pooling.__class__ = kind
         self.format.save(folder)
+
+    def _whole(self) -> SentenceTransformer:
+        """The model, or both behind a router."""
+        if self.passage_model is self.model:
+            return self.model
+        router = Router.for_query_document(_modules(self.model), _modules(self.passage_model))
+        return SentenceTransformer(
+            modules=[router],
+            prompts=cast(dict[str, str], self.model.prompts),
+            similarity_fn_name=self.model.similarity_fn_name,
+            model_card_data=self.model.model_card_data,
+            device=str(self.model.device),
+        )
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:
@@ -203,6 +239,25 @@ def blend(model: SentenceTransformer, untuned: Mapping[str, torch.Tensor], share
     with torch.no_grad():
         for name, parameter in network(model).named_parameters():
             parameter.copy_(torch.lerp(untuned[name].to(parameter.device), parameter, share))
+
+
+def _routes(model: SentenceTransformer) -> list[SentenceTransformer]:
+    """The model itself, or, of one with a router, what encodes queries and what encodes documents."""
+    router = model[0]
+    if not isinstance(router, Router):
+        return [model]
+    return [
+        SentenceTransformer(
+            modules=[*_modules(cast(torch.nn.Sequential, router.sub_modules[task])), *_modules(model)[1:]],
+            prompts=cast(dict[str, str], model.prompts),
+            device=str(model.device),
+        )
+        for task in ("query", "document")
+    ]
+
+
+def _modules(model: torch.nn.Sequential) -> list[Module]:
+    return cast(list[Module], list(model.children()))
 
 
 def network(model: SentenceTransformer) -> PreTrainedModel:

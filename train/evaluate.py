@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from train import tables
+from train import display, tables
 from train.cache import embed
 from train.data import checksum, load_rows
 from train.encoder import Encoder, EncoderOptions
@@ -122,7 +121,7 @@ def contenders(given: argparse.Namespace, options: EncoderOptions, console: Cons
         encoder = Encoder.load(where, options)
 
         def make(texts: Sequence[str], encoder: Encoder = encoder, name: str = name or where) -> Scorer:
-            with counting(console, f"{name}: encoding {len(texts):,} passages") as seen:
+            with display.counting(console, f"{name}: encoding {len(texts):,} passages") as seen:
                 return DenseScorer(encoder, embed(encoder, texts, given.cache, seen))
 
         yield Contender(name or where, {"model": where, "template": encoder.format.template}, make, encoder)
@@ -137,28 +136,17 @@ def contenders(given: argparse.Namespace, options: EncoderOptions, console: Cons
 def measure(
     contender: Contender, candidates: Candidates, benchmarks: Sequence[Benchmark]
 ) -> tuple[dict[str, Floats], dict[str, Any]]:
-    """The values of each metric query by query, and the figures per dimension and form."""
+    """The values of each metric query by query, and the figures per dimension, form and group of wordings."""
     standings = Standings.of(contender.make(candidates.texts), candidates)
     by_tuple = standings.values(candidates.queries)
     groups = {
         column: {name: as_json(cells) for name, cells in grouped(by_tuple, candidates, column).items()}
-        for column in ("dimension", "form")
+        for column in tables.GROUPED
     }
     values = {name: by_query(column, candidates.queries) for name, column in by_tuple.items()}
     for benchmark in benchmarks:
         values[f"{benchmark.name} nDCG@10"] = benchmark.ndcg(contender.make(list(benchmark.passages.values())))
     return values, groups
-
-
-@contextmanager
-def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A status line that counts; a plain line where the output is no terminal."""
-    if not console.is_terminal:
-        console.print(what)
-        yield lambda _done, _total: None
-        return
-    with console.status(what) as status:
-        yield lambda done, total: status.update(f"{what}: {done / total:.0%}")
 
 
 def write(result: dict[str, Any], output: Path, console: Console) -> None:

@@ -8,11 +8,17 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
+from datasets import Dataset
 from rich.console import Console
+from torch import Tensor
 from transformers import set_seed
 
+from pipeline.records import MINED_DOCUMENTS, PASSAGES
 from train import display
+from train.cache import embed
 from train.data import checksum, load_rows, shared_wordings, training_rows
 from train.encoder import Encoder, add_lora, blend, freeze_layers, merge_lora, set_dropout, weights
 from train.errors import UsageError
@@ -66,9 +72,10 @@ def fit(settings: FitSettings, console: Console) -> None:
 
     before = quick_figures(encoder, validation)
     untuned = weights(encoder.model) if settings.blend < 1 else {}
-    make_trainable(settings, encoder)
     began = time.monotonic()
-    losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)])
+    embedded = part(encoder, rows, settings.cache, console) if settings.freeze_passages else None
+    make_trainable(settings, encoder)
+    losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)], embedded)
     seconds = time.monotonic() - began
     if settings.lora:
         merge_lora(encoder.model)
@@ -96,6 +103,17 @@ def fit(settings: FitSettings, console: Console) -> None:
         f"The model is in {settings.output}. Measure it: python -m train.evaluate {settings.data} "
         f"--model {settings.model} --model {settings.output} --output results.json"
     )
+
+
+def part(encoder: Encoder, rows: Dataset, cache: Path | None, console: Console) -> dict[str, Tensor]:
+    """Give the passages an encoder of their own, that nothing trains; the rows' passages embedded by it, by text."""
+    encoder.part()
+    mined = (
+        [passage for row in rows[MINED_DOCUMENTS] for passage in row] if MINED_DOCUMENTS in rows.column_names else []
+    )
+    texts = sorted({passage for name in PASSAGES for passage in rows[name]} | set(mined))
+    with display.counting(console, f"encoding {len(texts):,} passages") as seen:
+        return dict(zip(texts, torch.from_numpy(embed(encoder, texts, cache, seen)), strict=True))
 
 
 def make_trainable(settings: FitSettings, encoder: Encoder) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
 from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax
+from torch.nn.functional import mse_loss
 
 from pipeline.records import DOCUMENT, QUERY_POSITIVE
 from train.encoder import Encoder
@@ -20,17 +20,16 @@ class Untuned:
     """Embeddings of the plain queries and of their passages, by text, made before the first step."""
 
     queries: dict[str, Tensor]
-    passages: dict[str, Tensor]
+    passages: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, encoder: Encoder, rows: Dataset) -> Untuned:
-        """One forward pass over the rows' Q+ and P+."""
+    def of(cls, encoder: Encoder, rows: Dataset, embedded: Mapping[str, Tensor] | None = None) -> Untuned:
+        """One forward pass over the rows' Q+ and, where they are not embedded already, their P+."""
         queries, passages = sorted(set(rows[QUERY_POSITIVE])), sorted(set(rows[DOCUMENT]))
         contexts = torch.from_numpy(encoder.contexts([Context(query) for query in queries]))
-        return cls(
-            dict(zip(queries, contexts, strict=True)),
-            dict(zip(passages, torch.from_numpy(encoder.passages(passages)), strict=True)),
-        )
+        if embedded is None:
+            embedded = dict(zip(passages, torch.from_numpy(encoder.passages(passages)), strict=True))
+        return cls(dict(zip(queries, contexts, strict=True)), embedded)
 
     def cosines(self, queries: Sequence[str], passages: Sequence[str]) -> Tensor:
         """(queries, passages)."""
@@ -40,14 +39,10 @@ class Untuned:
 
 
 def drift(cosines: Tensor, untuned: Tensor, temperature: float) -> Tensor:
-    """How far the model's ranking of passages for plain queries has moved from the untuned model's, in nats a query.
+    """How far the model's scores of passages for plain queries have moved from the untuned model's.
 
-    The Kullback-Leibler divergence of the softmax over the passages, both (queries, passages): learning without
-    forgetting (Li and Hoiem, 2016, arXiv 1606.09282), on rankings in place of class scores.
+    The mean square of the differences of cosines / temperature, both (queries, passages). Scores and not the softmax over
+    them, as learning without forgetting has it (Li and Hoiem, 2016, arXiv 1606.09282): among a batch's few passages
+    the own one wins by far, so a softmax hides what moves the ranks in a collection.
     """
-    return kl_div(
-        log_softmax(cosines / temperature, dim=1),
-        log_softmax(untuned / temperature, dim=1),
-        log_target=True,
-        reduction="batchmean",
-    )
+    return mse_loss(cosines / temperature, untuned / temperature)

@@ -58,7 +58,9 @@ class FitSettings:
     lora: int | None
     dropout: float | None
     freeze_layers: int | None
+    freeze_passages: bool
     seed: int
+    cache: Path | None
     save_steps: int
     report_to: str
     restart: bool
@@ -66,7 +68,7 @@ class FitSettings:
 
     def as_json(self) -> dict[str, Any]:
         """What decides the weights: equal settings go on from each other's checkpoints."""
-        left_out = ("output", "save_steps", "report_to", "restart", "push")
+        left_out = ("output", "cache", "save_steps", "report_to", "restart", "push")
         return {k: v for k, v in asdict(self).items() if k not in left_out} | {"objective": str(self.objective)}
 
 
@@ -126,7 +128,9 @@ def parse(argv: Sequence[str]) -> FitSettings:
         lora=given.lora,
         dropout=given.dropout,
         freeze_layers=given.freeze_layers,
+        freeze_passages=given.freeze_passages,
         seed=given.seed,
+        cache=given.cache,
         save_steps=given.save_steps,
         report_to=given.report_to,
         restart=given.restart,
@@ -271,6 +275,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="leave the embeddings and the first N layers as they are: less to compute, and less to forget",
     )
+    group.add_argument(
+        "--freeze-passages",
+        action="store_true",
+        help="train an encoder of contexts alone and leave that of passages as it is: an index made with the untuned "
+        "model stays valid, passages are encoded once, and an epoch costs a quarter",
+    )
     group.add_argument("--seed", type=int, default=0)
 
     group = parser.add_argument_group("ablations")
@@ -285,6 +295,12 @@ def parser() -> argparse.ArgumentParser:
     add_encoder_flags(parser)
 
     group = parser.add_argument_group("running")
+    group.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the embeddings of frozen passages here, by the hash of weights and texts",
+    )
     group.add_argument("--save-steps", type=int, default=100, help="steps between checkpoints")
     group.add_argument(
         "--report-to",

@@ -8,12 +8,15 @@ from typing import Any
 
 from train.figures import SUPPORTED
 
+GROUPED = ("dimension", "form", "wording_group")
+"""Columns whose values get figures of their own."""
+
 NOT_SUPPORTED = "≈"
 """Beside a figure whose difference from the first model's a paired test does not support."""
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The result file as tables: overall, then p-MRR and accuracy per dimension and per form."""
+    """The result file as tables: overall, then p-MRR and accuracy per dimension, form and group of wordings."""
     models: dict[str, Any] = result["models"]
     lines = [
         f"{result['data']['tuples']:,} tuples of the {result['data']['split']} split, ranked among "
@@ -23,9 +26,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         *table(["metric", *models], [_row(name, models) for name in _metrics(models)]),
     ]
-    for group in ("dimension", "form"):
+    for group in GROUPED:
+        if len(next(iter(models.values()))[group]) == 1:
+            continue  # a real model's data have no groups of wordings
         for metric in ("accuracy (I+,Q+)", "p-MRR"):
-            lines += ["", f"{metric} per {group}", ""]
+            lines += ["", f"{metric} per {group.replace('_', ' ')}", ""]
             names = list(next(iter(models.values()))[group])
             rows = [[name, *(_shown(entry[group][name][metric]) for entry in models.values())] for name in names]
             lines += table([group, *models], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.util.distributed import get_rank
+from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -35,10 +37,17 @@ def row_options(settings: FitSettings) -> RowOptions:
 
 
 def train(
-    settings: FitSettings, encoder: Encoder, rows: Dataset, callbacks: list[TrainerCallback]
+    settings: FitSettings,
+    encoder: Encoder,
+    rows: Dataset,
+    callbacks: list[TrainerCallback],
+    embedded: Mapping[str, Tensor] | None = None,
 ) -> list[dict[str, float]]:
-    """Train the encoder in place; returns the log of losses. Goes on from the last checkpoint of the same settings."""
-    trainer = make_trainer(settings, encoder, rows, callbacks)
+    """Train the encoder in place; returns the log of losses. Goes on from the last checkpoint of the same settings.
+
+    embedded: the passages' embeddings by text, where passages are frozen.
+    """
+    trainer = make_trainer(settings, encoder, rows, callbacks, embedded)
     with trainer.args.main_process_first():
         last = find_checkpoint(settings, settings.output / CHECKPOINTS)
     try:
@@ -55,7 +64,11 @@ def train(
 
 
 def make_trainer(
-    settings: FitSettings, encoder: Encoder, rows: Dataset, callbacks: list[TrainerCallback]
+    settings: FitSettings,
+    encoder: Encoder,
+    rows: Dataset,
+    callbacks: list[TrainerCallback],
+    embedded: Mapping[str, Tensor] | None = None,
 ) -> SentenceTransformerTrainer:
     """The trainer with our loss, batches and collator."""
     arguments = SentenceTransformerTrainingArguments(
@@ -90,7 +103,8 @@ def make_trainer(
         instruction_negatives=settings.instruction_negatives if "I" in settings.objective.sets else 0.0,
         mask=settings.mask,
         seed=settings.seed,
-        untuned=Untuned.of(encoder, rows) if settings.keep else None,
+        untuned=Untuned.of(encoder, rows, embedded) if settings.keep else None,
+        embedded=embedded,
     )
     loss = ObjectiveLoss(
         encoder.model,

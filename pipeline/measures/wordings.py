@@ -17,10 +17,12 @@ from pipeline.measures.claim import POLES, Claim
 from pipeline.yaml_text import parse_yaml
 
 FORMS: Final = ("keywords", "sentence", "paragraph", "profile")
-COMPOSED: Final = ("g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r")
-GROUPS: Final = ("a", "b", "c", "d", "e", "f", *COMPOSED)
-_LENDERS: Final = ("a", "b", "c", "d")
-"""The groups whose personas and purposes the composed ones use."""
+COMPOSED: Final = (*"ghijklmnopqrstuvwxyz", *("aa", "ab", "ac", "ad", "ae", "af", "ag", "ah"))
+GROUPS: Final = (*"abcdef", *COMPOSED)
+HELD_OUT: Final = {"validation": ("e", "l", "h", "s"), "test": ("f", "x", "ad", "af")}
+"""Groups that training never sees: e and f were written in other words than all before them; the composed ones were drawn
+by lot among the composed before anything was trained on them, in the order of SHA-256 of `held out:NAME`."""
+TRAINED: Final = tuple(g for g in GROUPS if g not in {*HELD_OUT["validation"], *HELD_OUT["test"]})
 
 _TERM: Final = re.compile(r'"([^"]+)"')
 _NUMBER: Final = re.compile(r"\d+")
@@ -65,9 +67,14 @@ class Wordings:
 
     def __init__(self, raw: dict[str, Any]) -> None:
         groups = raw["groups"]
-        lent = {slot: [text for g in _LENDERS for text in groups[g][slot]] for slot in ("persona", "purpose")}
-        self.personas: dict[str, tuple[str, ...]] = {g: tuple(groups.get(g, lent)["persona"]) for g in GROUPS}
-        self.purposes: dict[str, tuple[str, ...]] = {g: tuple(groups.get(g, lent)["purpose"]) for g in GROUPS}
+        self.personas: dict[str, tuple[str, ...]] = {}
+        self.purposes: dict[str, tuple[str, ...]] = {}
+        for together in (TRAINED, *HELD_OUT.values()):
+            lenders = [groups[g] for g in together if g in groups]
+            for g in together:
+                own = [groups[g]] if g in groups else lenders
+                self.personas[g] = tuple(text for group in own for text in group["persona"])
+                self.purposes[g] = tuple(text for group in own for text in group["purpose"])
         self.all: dict[tuple[str, str, str, str], Wording] = {}
         self._by_template: dict[str, Wording] = {}
         for dimension, poles in raw["dimensions"].items():

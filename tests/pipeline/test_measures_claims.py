@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dimensions import WORDING_GROUPS
 from pipeline.measures import POLES, Claim, claims, group_of, satisfies
-from pipeline.measures.wordings import FORMS, GROUPS, Slots, Wording, wordings
+from pipeline.measures.wordings import FORMS, GROUPS, HELD_OUT, TRAINED, Slots, Wording, wordings
 
 ALL = list(wordings().all.values())
-TRAINED = WORDING_GROUPS["train"]
 
 
 def written(wording: Wording, number: int = 75, term: str = "blue whale", which: int = 0) -> tuple[str, Slots]:
@@ -33,7 +31,7 @@ def written(wording: Wording, number: int = 75, term: str = "blue whale", which:
 BOTH_POLES = [(dimension, pole) for dimension, pair in POLES.items() for pole in pair]
 
 
-def test_every_pole_has_eighteen_groups_of_four_forms() -> None:
+def test_every_pole_has_34_groups_of_four_forms() -> None:
     assert set(wordings().all) == {(*p, g, f) for p, g, f in itertools.product(BOTH_POLES, GROUPS, FORMS)}
 
 
@@ -66,13 +64,18 @@ def test_held_out_groups_share_no_wording_and_no_persona_with_training() -> None
     templates = [wording.template for wording in ALL]
     assert len(set(templates)) == len(templates)
     for lists in (wordings().personas, wordings().purposes):
-        seen = {filler for group in TRAINED for filler in lists[group]}
-        assert not seen & {*lists["e"], *lists["f"]}
-        assert not {*lists["e"]} & {*lists["f"]}
+        trained, validated, tested = (
+            {filler for group in groups for filler in lists[group]} for groups in (TRAINED, *HELD_OUT.values())
+        )
+        assert trained
+        assert validated
+        assert tested
+        assert trained.isdisjoint(validated | tested)
+        assert validated.isdisjoint(tested)
 
 
-def test_held_out_groups_share_little_vocabulary_with_training() -> None:
-    """A model that learnt the training groups must not find f's content words there: half are new at least."""
+def test_the_written_held_out_groups_share_little_vocabulary_with_training() -> None:
+    """Of e and f, which make the far end of what is held out, half of the content words are new at least."""
     common = set(
         re.findall(r"\w+", "a an the of to in it is i am and or no not that for with as by on be my me at so what")
     )
@@ -95,7 +98,7 @@ def test_no_demand_of_a_held_out_group_is_put_in_a_phrase_of_training() -> None:
 
     for dimension, pole in BOTH_POLES:
         seen = set().union(*(runs(wordings().all[dimension, pole, g, f]) for g in TRAINED for f in FORMS))
-        for group, form in itertools.product("ef", ("keywords", "sentence")):
+        for group, form in itertools.product([*HELD_OUT["validation"], *HELD_OUT["test"]], ("keywords", "sentence")):
             assert not runs(wordings().all[dimension, pole, group, form]) & seen
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from tests.train.conftest import record, write_shards
 from train import fit, training
 from train.data import load_rows
 from train.encoder import Encoder, EncoderOptions
+from train.inputs import Context
 from train.keeping import Untuned, drift
 
 COMMON = ("--batch-size", "4", "--epochs", "2", "--learning-rate", "1e-3")
@@ -26,7 +28,9 @@ def run(shards: Path, tiny: Path, output: Path, *flags: str) -> int:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+    """By place and name: a model with two encoders has two files."""
+    files = sorted(folder.glob("**/model.safetensors"))
+    return {f"{file.parent.relative_to(folder)}/{name}": t for file in files for name, t in load_file(file).items()}
 
 
 def far(ours: Path, theirs: Path) -> float:
@@ -74,7 +78,15 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(
     assert [entry["loss"] for entry in losses[0]] == [entry["loss"] for entry in losses[1]]
 
 
-@pytest.mark.parametrize("flags", [(), ("--mini-batch-size", "32", "--objective", "multi:P,I"), ("--lora", "4")])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--mini-batch-size", "32", "--objective", "multi:P,I"),
+        ("--lora", "4"),
+        ("--freeze-passages", "--plain-pairs", "1", "--keep", "1"),
+    ],
+)
 def test_a_killed_run_ends_at_the_weights_of_an_unbroken_one(
     shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +100,7 @@ def test_a_killed_run_ends_at_the_weights_of_an_unbroken_one(
                 raise Killed
 
     real = training.make_trainer
-    monkeypatch.setattr(training, "make_trainer", lambda s, e, r, c: real(s, e, r, [*c, Kill()]))
+    monkeypatch.setattr(training, "make_trainer", lambda s, e, r, c, m: real(s, e, r, [*c, Kill()], m))
     with pytest.raises(Killed):
         run(shards, tiny, tmp_path / "broken", *flags)
     monkeypatch.setattr(training, "make_trainer", real)
@@ -122,6 +134,25 @@ def test_a_model_that_keeps_ranks_plain_passages_more_like_the_untuned_one(
         tuned = Untuned.of(Encoder.load(str(tmp_path / name), EncoderOptions()), rows)
         moved.append(float(drift(tuned.cosines(queries, passages), untuned.cosines(queries, passages), 0.05)))
     assert moved[1] < moved[0] / 2
+
+
+@pytest.mark.parametrize("flags", [(), ("--mini-batch-size", "8", "--objective", "multi:P,I", "--lora", "4")])
+def test_frozen_passages_leave_an_index_valid(shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    output = tmp_path / "model"
+    assert run(shards, tiny, output, "--freeze-passages", "--context-length", "20", *flags) == 0
+    tuned, untuned = SentenceTransformer(str(output)), SentenceTransformer(str(tiny))
+    passages, query = load_rows(str(shards), "train")["document"][:4], "the bridge, as a list"
+    assert np.allclose(tuned.encode_document(passages), untuned.encode_document(passages), atol=1e-6)
+    assert not np.allclose(tuned.encode_query(query), untuned.encode_query(query), atol=1e-3)
+    loaded = Encoder.load(str(output), EncoderOptions())
+    both = zip(
+        (loaded.contexts([Context("the bridge,", "as a list")])[0], *loaded.passages(passages)),
+        (tuned.encode_query(query), *tuned.encode_document(passages)),
+        strict=True,
+    )
+    for ours, theirs in both:
+        assert np.allclose(ours, theirs / np.linalg.norm(theirs), atol=1e-6)
+    assert json.loads((output / "fit.json").read_text())["settings"]["freeze_passages"]
 
 
 @pytest.mark.parametrize("flags", [(), ("--lora", "4")])
