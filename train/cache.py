@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from train.encoder import Encoder
 
-REMEMBERED = 2
+REMEMBERED = 3
 """Sets of passages whose embeddings stay in memory: encoders that share their passages' encoder come one after the other,
 each with a split and a benchmark or two."""
 _last: dict[str, NDArray[np.float32]] = {}
@@ -26,23 +26,24 @@ def embed(
 ) -> NDArray[np.float32]:
     """(texts, dimensions): from the folder where they lie there, else encoded and kept. seen(done, total) reports."""
     key = _key(encoder, texts)
-    if key in _last:
-        return _last[key]
     file = folder / f"{key}.npy" if folder else None
     if file and file.is_file():
         kept: NDArray[np.float32] = np.load(file, allow_pickle=False)
         return kept
+    if not file and key in _last:
+        return _last[key]
     parts = []
     for start in range(0, len(texts), SLICE):
         parts.append(encoder.passages(texts[start : start + SLICE]))
         seen(min(start + SLICE, len(texts)), len(texts))
     made = np.concatenate(parts)
-    if len(_last) == REMEMBERED:
-        del _last[next(iter(_last))]
-    _last[key] = made
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, made, allow_pickle=False)
+    else:
+        if len(_last) == REMEMBERED:
+            del _last[next(iter(_last))]
+        _last[key] = made
     return made
 
 

@@ -63,7 +63,7 @@ def test_training_draws_its_wording_groups_evenly_and_validation_and_test_hold_t
 
 def test_the_lot_that_holds_composed_groups_out_can_be_drawn_again() -> None:
     lot = sorted(COMPOSED, key=lambda group: hashlib.sha256(f"held out:{group}".encode()).hexdigest())
-    assert HELD_OUT == {"validation": ("e", *lot[3:6]), "test": ("f", *lot[:3])}
+    assert {"validation": ("e", *lot[3:6]), "test": ("f", *lot[:3])} == HELD_OUT
 
 
 def test_a_real_model_gets_no_wording_group() -> None:

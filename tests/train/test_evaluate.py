@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.records import CONTEXTS, PASSAGES
 from tests.train.conftest import record
 from train import evaluate, metrics
+from train.cache import embed
 from train.data import load_rows
 from train.encoder import Encoder, EncoderOptions
 from train.figures import by_query, figure, paired_p
@@ -237,3 +239,16 @@ def test_mteb_without_its_data_is_one_sentence_and_the_other_figures_are_kept(
     assert "its data comes from the Hub" in said
     assert said.count("\n") == 1
     assert result_of(tmp_path)["models"][str(tiny)]["overall"]["strict accuracy"]
+
+
+def test_encoders_that_share_their_passages_encoder_encode_them_once(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["the bridge is long", "the bridge is new"]
+    untuned, tuned = (Encoder.load(str(tiny), EncoderOptions()) for _ in range(2))
+    tuned.part()
+    with torch.no_grad():
+        next(tuned.model.parameters()).mul_(2)
+    first = embed(untuned, texts, None, lambda _done, _total: None)
+    monkeypatch.setattr(Encoder, "passages", lambda *_: pytest.fail("they were encoded already"))
+    assert embed(tuned, texts, None, lambda _done, _total: None) is first
