@@ -35,7 +35,7 @@ class ProgressDisplay(TrainerCallback):
     def __init__(self, console: Console, tuples_a_step: int) -> None:
         self.console = console
         self.tuples = tuples_a_step
-        self.loss = float("nan")
+        self.loss: float | None = None
         self.said = 0.0
         self.bar: Progress | None = None
 
@@ -64,7 +64,8 @@ class ProgressDisplay(TrainerCallback):
         """Move the bar, or print a line now and then."""
         now = time.monotonic()
         rate = (state.global_step - self.first) * self.tuples / max(now - self.began, 1e-9)
-        text = f"loss {self.loss:.3f}  {rate:.1f} tuples/s"
+        loss = "" if self.loss is None else f"loss {self.loss:.3f}  "
+        text = f"{loss}{rate:.1f} tuples/s"
         if self.bar is not None:
             self.bar.update(self.task, completed=state.global_step, description=text)
         elif state.is_world_process_zero and now - self.said > LINE_EVERY_S:

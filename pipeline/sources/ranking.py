@@ -11,9 +11,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -32,8 +30,6 @@ _HEADER_IDS: Final = frozenset(
     (b"id", b"_id", b"qid", b"pid", b"docid", b"docno", b"query-id", b"query_id", b"corpus-id", b"passage_id")
 )
 _BOM: Final = b"\xef\xbb\xbf"
-_SCANNING: Final = 2
-"""Blocks looked at at once: more threads wait for the lock."""
 
 
 @dataclass(frozen=True)
@@ -186,30 +182,19 @@ class TextTable(_Table):
         if self.path.suffix == ".parquet":
             self._read_parquet(found, wanted, progress)
             return found
-        for block, notable in self._scanned(wanted, progress):
-            if notable is None:
+        scanner = Scanner(wanted)
+        for block in read_blocks(self.path, self.report, progress):
+            if not block.plain:
                 for number, line in enumerate(block.lines, block.first):
                     self._keep(found, wanted, number, self.sort_out(number, line))
                 continue
+            notable = scanner.notable(block.data, block.ends)
             if not self._kept_all(found, block.data, notable):
                 for place, start, end in zip(notable.places, notable.starts, notable.ends, strict=True):
                     number, line = block.first + place, block.data[start:end]
                     self._keep(found, wanted, number, _plain_pair(line) or self.sort_out(number, line))
         self.finish(f"Is this file separated by tabs, with the columns {self.expected}?")
         return found
-
-    def _scanned(self, wanted: set[str], progress: Progress | None) -> Iterator[tuple[Block, Notable | None]]:
-        """The file's blocks, and of the plain ones what is notable: looked for ahead, for numpy lets go of Python's lock."""
-        scanner = Scanner(wanted)
-        ahead: deque[tuple[Block, Future[Notable] | None]] = deque()
-        with ThreadPoolExecutor(_SCANNING, "scan") as pool:
-            for block in read_blocks(self.path, self.report, progress):
-                ahead.append((block, pool.submit(scanner.notable, block.data, block.ends) if block.plain else None))
-                if len(ahead) > 2 * _SCANNING:
-                    first, scanned = ahead.popleft()
-                    yield first, scanned.result() if scanned else None
-            for first, scanned in ahead:
-                yield first, scanned.result() if scanned else None
 
     def _kept_all(self, found: dict[str, str], data: bytes, notable: Notable) -> bool:
         """Keep the texts of wanted lines, if all are plainly fine and new: False for others, of which none is kept."""
