@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import time
@@ -148,6 +149,8 @@ def run_beam(options: Options, build: Callable[[beam.Pipeline], None]) -> None:
     pipeline = beam.Pipeline(runner=make_runner(options.runner, options.beam), options=options.beam)
     build(pipeline)
     pipeline.run().wait_until_finish()
+    del pipeline
+    gc.collect()  # a graph is full of cycles and holds its seeds, and beside a million objects the collector hardly ever looks
 
 
 def forget_counts(output: Output) -> None:
