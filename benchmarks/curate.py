@@ -115,6 +115,9 @@ def main() -> None:
     columns = ("seeds", "accepted", "wall s", "CPU s", "CPU ms a seed", "CPU ms a seed, first size off", "peak MB")
     for column in columns:
         table.add_column(column, justify="right")
+    alone = (
+        options.processes == 1
+    )  # workers' CPU is not the run's own: the process that forks them keeps no account of it
     first: tuple[int, float] | None = None
     for seeds in options.seeds:
         got = measure(seeds, extra)
@@ -125,9 +128,7 @@ def main() -> None:
             f"{seeds:,}",
             f"{got['accepted']:,.0f}",
             f"{got['wall']:.1f}",
-            f"{got['cpu']:.1f}",
-            f"{got['cpu'] / seeds * 1000:.2f}",
-            slope,
+            *((f"{got['cpu']:.1f}", f"{got['cpu'] / seeds * 1000:.2f}", slope) if alone else ("", "", "")),
             f"{got['mb']:.0f}",
         )
     Console().print(table)
