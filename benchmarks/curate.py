@@ -115,9 +115,8 @@ def main() -> None:
     columns = ("seeds", "accepted", "wall s", "CPU s", "CPU ms a seed", "CPU ms a seed, first size off", "peak MB")
     for column in columns:
         table.add_column(column, justify="right")
-    alone = (
-        options.processes == 1
-    )  # workers' CPU is not the run's own: the process that forks them keeps no account of it
+    # Workers' CPU is not in the run's own: the process that forks them keeps no account of it.
+    alone = options.processes == 1
     first: tuple[int, float] | None = None
     for seeds in options.seeds:
         got = measure(seeds, extra)

@@ -311,9 +311,8 @@ def main() -> None:
                     f"{middle['rate']:,.0f}",
                     f"{middle['share']:.2f}",
                     f"{middle['rate'] / bare:.2f}",
-                    ""
-                    if name == OURS_TWICE
-                    else f"{middle['cpu_ms']:.2f}",  # the process that forks workers counts none of theirs
+                    # the process that forks workers keeps no account of their CPU
+                    "" if name == OURS_TWICE else f"{middle['cpu_ms']:.2f}",
                     f"{middle['mb']:.0f}",
                 )
             console.print(table)

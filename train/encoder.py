@@ -93,8 +93,8 @@ class Encoder:
         return cls(models[0], context_format, passage_model=models[-1], bf16=options.bf16)
 
     def part(self) -> None:
-        """From now on passages are encoded by a copy of the model as it is, which nothing trains."""
-        self.passage_model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        """From now on passages are encoded by a copy of their encoder as it is, which nothing trains."""
+        self.passage_model = copy.deepcopy(self.passage_model).eval().requires_grad_(False)
         _pooling(self.passage_model).__class__ = Pooling  # passages hold no instruction that could attend
 
     def contexts(self, contexts: Sequence[Context]) -> NDArray[np.float32]:

@@ -73,7 +73,8 @@ def fit(settings: FitSettings, console: Console) -> None:
     before = quick_figures(encoder, validation)
     untuned = weights(encoder.model) if settings.blend < 1 else {}
     began = time.monotonic()
-    embedded = part(encoder, rows, settings.cache, console) if settings.freeze_passages else None
+    apart = settings.freeze_passages or encoder.passage_model is not encoder.model  # as a fit with the flag left it
+    embedded = part(encoder, rows, settings.cache, console) if apart else None
     make_trainable(settings, encoder)
     losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)], embedded)
     seconds = time.monotonic() - began

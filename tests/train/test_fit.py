@@ -153,6 +153,9 @@ def test_frozen_passages_leave_an_index_valid(shards: Path, tiny: Path, tmp_path
     for ours, theirs in both:
         assert np.allclose(ours, theirs / np.linalg.norm(theirs), atol=1e-6)
     assert json.loads((output / "fit.json").read_text())["settings"]["freeze_passages"]
+    assert run(shards, output, tmp_path / "again", "--max-steps", "2") == 0  # begun from two encoders, it keeps them
+    again = SentenceTransformer(str(tmp_path / "again"))
+    assert np.allclose(again.encode_document(passages), untuned.encode_document(passages), atol=1e-6)
 
 
 @pytest.mark.parametrize("flags", [(), ("--lora", "4")])
