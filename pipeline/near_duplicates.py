@@ -15,7 +15,8 @@ from statistics import NormalDist
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
-from rensa import RMinHash, RMinHashLSH
+from numpy.typing import NDArray
+from rensa import RMinHash
 from scipy.cluster.hierarchy import DisjointSet
 
 from pipeline.measures.overlap import content_words, jaccard, trigrams
@@ -31,9 +32,13 @@ DEFAULT: Final = 0.8
 """One or two words changed in a passage of 50. Real MS MARCO passages from 0.8 on (2,113 pairs of 21,431) are one text with a
 heading more or a sentence cut; from 0.5 to 0.6 one of the two says clearly more than the other."""
 _SEED: Final = 1
+_FACTORS: Final = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], np.uint64)
+"""Odd and of random bits, one for each row of a band: the upper bits of the sum of products tell bands apart."""
 _QUERIES: Final = (QUERY_POSITIVE, QUERY_NEGATIVE)
 _OF_THE_SOURCE: Final = frozenset((QUERY_POSITIVE, DOCUMENT))
 
+Digest = NDArray[np.uint32]
+"""The minima of all permutations."""
 _Sketch = TypeVar("_Sketch")
 Clusters = Counter[int]
 """Size of a cluster of near-duplicates -> how many clusters have it."""
@@ -56,47 +61,85 @@ class NearIndex(Protocol[_Sketch]):
 
 
 class PassageIndex:
-    """MinHash LSH over word trigrams."""
+    """MinHash LSH over word trigrams: rensa makes the sketches, chained hash tables over arrays hold them.
+
+    rensa's own table needs 1.8 kB a passage, which its allocator keeps when the table is gone; this one needs 0.5 kB.
+    """
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         bands = math.ceil(math.log(MISSED) / math.log1p(-(min(threshold, 0.99) ** ROWS)))
         self._permutations = bands * ROWS
-        self._lsh = RMinHashLSH(threshold=threshold, num_perm=self._permutations, num_bands=bands)
-        self._digests = np.empty((1024, self._permutations), np.uint32)
+        self._bands = np.arange(bands)
         self._count = 0
+        # What is not written yet costs no memory.
+        self._digests = np.empty((1024, self._permutations), np.uint32)
+        self._before = np.empty((1024, bands), np.int32)
+        """[passage, band]: the passage last put into the same bucket before it, -1 for none."""
+        self._last = np.full((bands, 2048), -1, np.int32)
+        """[band, bucket]: the passage last put in, -1 for none."""
         # As many agree of a pair at the threshold, but for one in 100,000: what shares a band by chance has fewer.
         spread = math.sqrt(self._permutations * threshold * (1 - threshold))
         self._fewest = self._permutations * threshold + NormalDist().inv_cdf(MISSED / 10) * spread
 
-    def sketch(self, text: str) -> RMinHash:
+    def sketch(self, text: str) -> Digest:
         """The MinHash of a passage."""
         made = RMinHash(num_perm=self._permutations, seed=_SEED)
         made.update(list(trigrams(text)))
-        return made
+        return np.array(made.digest(), np.uint32)
 
-    def proposed(self, sketch: RMinHash) -> list[int]:
+    def proposed(self, sketch: Digest) -> list[int]:
         """Numbers of the passages that share a band, and enough of all permutations to be worth the exact test."""
-        found = np.array(sorted(self._lsh.query(sketch)), np.int64)
-        if not len(found):
+        bands, numbers = self._bands, self._last[self._bands, self._buckets(sketch)]
+        sharing = []
+        while (there := numbers >= 0).any():
+            bands, numbers = bands[there], numbers[there]
+            sharing.append(numbers)
+            numbers = self._before[numbers, bands]
+        if not sharing:
             return []
-        agree = np.count_nonzero(self._digests[found] == np.array(sketch.digest(), np.uint32), axis=1)
-        numbers: list[int] = found[agree >= self._fewest].tolist()
-        return numbers
+        found = np.unique(np.concatenate(sharing))
+        agree = np.count_nonzero(self._digests[found] == sketch, axis=1)
+        worth: list[int] = found[agree >= self._fewest].tolist()
+        return worth
 
-    def add(self, sketch: RMinHash) -> None:
+    def add(self, sketch: Digest) -> None:
         """Put a passage in."""
-        self._lsh.insert(self._count, sketch)
         if self._count == len(self._digests):
-            grown = np.empty((2 * self._count, self._permutations), np.uint32)  # what is not written costs no memory
-            grown[: self._count] = self._digests
-            self._digests = grown
-        self._digests[self._count] = sketch.digest()
+            self._grow()
+        buckets = self._buckets(sketch)
+        self._digests[self._count] = sketch
+        self._before[self._count] = self._last[self._bands, buckets]
+        self._last[self._bands, buckets] = self._count
         self._count += 1
 
     def alike(self, a: str, b: str) -> bool:
         """Whether two passages are nearly equal."""
         return jaccard(trigrams(a), trigrams(b)) >= self.threshold
+
+    def _buckets(self, digests: Digest) -> NDArray[np.intp]:
+        """The bucket of each band, (…, bands), by multiplicative hashing."""
+        rows = digests.reshape(*digests.shape[:-1], len(self._bands), ROWS)
+        hashed = (rows * _FACTORS).sum(axis=-1, dtype=np.uint64)
+        buckets: NDArray[np.intp] = (hashed >> np.uint64(65 - self._last.shape[1].bit_length())).astype(np.intp)
+        return buckets
+
+    def _grow(self) -> None:
+        """Twice the room, twice the buckets; the passages that are there go into the new buckets in their order."""
+        room = 2 * self._count
+        digests = np.empty((room, self._permutations), np.uint32)
+        digests[: self._count] = self._digests
+        self._digests = digests
+        self._before = np.empty((room, len(self._bands)), np.int32)
+        self._last = np.full((len(self._bands), 2 * room), -1, np.int32)
+        buckets = self._buckets(digests[: self._count])
+        for band in self._bands:
+            order = np.argsort(buckets[:, band], kind="stable")
+            sorted_buckets = buckets[order, band]
+            begins = np.append(True, sorted_buckets[1:] != sorted_buckets[:-1])
+            self._before[order, band] = np.where(begins, -1, np.append(-1, order[:-1]))
+            ends = np.append(begins[1:], True)
+            self._last[band, sorted_buckets[ends]] = order[ends]
 
 
 class QueryIndex:
@@ -192,7 +235,7 @@ Leak = tuple[bool, str, str, str, str]
 def similar_tuples(rows: Rows, threshold: float) -> list[tuple[str, str]]:
     """Pairs of tuples whose texts, taken together, are nearly the other's.
 
-    Texts are read again for the pairs that LSH proposes, so memory holds sketches alone: some 2 kB a row.
+    Texts are read again for the pairs that LSH proposes, so memory holds sketches alone: half a kB a row.
     """
     index = PassageIndex(threshold)
     ids: list[str] = []

@@ -1,28 +1,44 @@
 """The offline model's instructions: written from `wordings.yaml`, and recognised again exactly.
 
-A wording is written out, or composed of its group's frame and its pole's phrase. It has up to four slots: {n} a number,
-{term} a phrase in straight double quotes, {persona} and {purpose} from its group's lists. Recognising replaces what
-fills the slots by their names and looks the remainder up, so it costs the same however many wordings there are.
+A wording is written out, or composed: its group's phrase for the pole, set in a frame. Any phrase meets any frame, but for those
+that are held out together, so that training can't learn a phrase by the frame around it. A wording has up to four slots: {n} a
+number, {term} a phrase in straight double quotes, {persona} and {purpose} from its group's lists. Recognising replaces what
+fills the slots by their names, takes the frame off and looks the remainder up.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from itertools import product
 from typing import Any, Final
 
 from pipeline.measures.claim import POLES, Claim
 from pipeline.yaml_text import parse_yaml
 
 FORMS: Final = ("keywords", "sentence", "paragraph", "profile")
-COMPOSED: Final = (*"ghijklmnopqrstuvwxyz", *("aa", "ab", "ac", "ad", "ae", "af", "ag", "ah"))
-GROUPS: Final = (*"abcdef", *COMPOSED)
-HELD_OUT: Final = {"validation": ("e", "l", "h", "s"), "test": ("f", "x", "ad", "af")}
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_NAMES: Final = (*_LETTERS, *(first + second for first in _LETTERS for second in _LETTERS))
+WRITTEN: Final = _NAMES[:6]
+COMPOSED: Final = _NAMES[6:54]
+FRAMES: Final = _NAMES[6:34]
+GROUPS: Final = WRITTEN + COMPOSED
+HELD_OUT: Final = {"validation": ("e", "ax", "af", "l"), "test": ("f", "x", "ai", "ad")}
 """Groups that training never sees: e and f were written in other words than all before them; the composed ones were drawn
 by lot among the composed before anything was trained on them, in the order of SHA-256 of `held out:NAME`."""
-TRAINED: Final = tuple(g for g in GROUPS if g not in {*HELD_OUT["validation"], *HELD_OUT["test"]})
+HELD_OUT_FRAMES: Final = {"validation": ("y", "l", "m"), "test": ("w", "x", "s")}
+"""Frames that held-out groups alone are set in, and no other: by SHA-256 of `held out frame:NAME`."""
+
+
+def _rest(names: tuple[str, ...], held_out: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(name for name in names if all(name not in held for held in held_out.values()))
+
+
+TRAINED: Final = _rest(GROUPS, HELD_OUT)
+TRAINED_FRAMES: Final = _rest(FRAMES, HELD_OUT_FRAMES)
 
 _TERM: Final = re.compile(r'"([^"]+)"')
 _NUMBER: Final = re.compile(r"\d+")
@@ -30,12 +46,13 @@ _NUMBER: Final = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One way of saying a pole of a dimension, with its slots."""
+    """One way of saying a pole of a dimension, with its slots. frame: of a composed group's; "" where it is written out."""
 
     dimension: str
     pole: str
     group: str
     form: str
+    frame: str
     template: str
 
 
@@ -63,20 +80,28 @@ class Recognised:
 
 
 class Wordings:
-    """All wordings, loaded once; see `wordings()`."""
+    """All wordings, loaded once; see `wordings()`.
+
+    personas, purposes: what fills those slots, by group. frames: what a group's phrase may be set in, by group; a group
+    that is written out has the frame "" alone.
+    """
 
     def __init__(self, raw: dict[str, Any]) -> None:
         groups = raw["groups"]
         self.personas: dict[str, tuple[str, ...]] = {}
         self.purposes: dict[str, tuple[str, ...]] = {}
-        for together in (TRAINED, *HELD_OUT.values()):
+        self.frames: dict[str, tuple[str, ...]] = {}
+        sets = ((TRAINED, TRAINED_FRAMES), *((HELD_OUT[split], HELD_OUT_FRAMES[split]) for split in HELD_OUT))
+        for together, frames in sets:
             lenders = [groups[g] for g in together if g in groups]
             for g in together:
                 own = [groups[g]] if g in groups else lenders
                 self.personas[g] = tuple(text for group in own for text in group["persona"])
                 self.purposes[g] = tuple(text for group in own for text in group["purpose"])
-        self.all: dict[tuple[str, str, str, str], Wording] = {}
-        self._by_template: dict[str, Wording] = {}
+                self.frames[g] = ("",) if g in WRITTEN else frames
+        self._written: dict[tuple[str, str, str, str], str] = {}
+        self._phrases: dict[tuple[str, str, str], str] = {}
+        self._by_text: dict[str, tuple[str, str, str, str]] = {}
         for dimension, poles in raw["dimensions"].items():
             if set(poles) != set(POLES[dimension]):
                 raise ValueError(
@@ -84,10 +109,16 @@ class Wordings:
                 )
             for pole, by_group in poles.items():
                 for group, phrase in zip(COMPOSED, by_group["phrases"], strict=True):
-                    by_group[group] = {f: raw["frames"][group][f].replace("{ask}", phrase) for f in FORMS}
-                for group in GROUPS:
-                    for form in FORMS:
-                        self._add(Wording(dimension, pole, group, form, " ".join(by_group[group][form].split())))
+                    self._phrases[dimension, pole, group] = phrase
+                    self._add(phrase, (dimension, pole, group, ""))
+                for group, form in product(WRITTEN, FORMS):
+                    text = " ".join(by_group[group][form].split())
+                    self._written[dimension, pole, group, form] = text
+                    self._add(text, (dimension, pole, group, form))
+        self._around = {
+            (frame, form): " ".join(raw["frames"][frame][form].split()).split("{ask}")
+            for frame, form in product(FRAMES, FORMS)
+        }
         self._fillers = {
             **{text: ("{persona}", text) for texts in self.personas.values() for text in texts},
             **{text: ("{purpose}", text) for texts in self.purposes.values() for text in texts},
@@ -95,17 +126,36 @@ class Wordings:
         longest_first = sorted(self._fillers, key=lambda text: (-len(text), text))
         self._filler = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
 
-    def _add(self, wording: Wording) -> None:
-        twin = self._by_template.get(wording.template)
-        if twin is not None:
-            raise ValueError(f"wordings.yaml: {wording.template!r} stands in two places: {twin} and {wording}")
-        self._by_template[wording.template] = wording
-        self.all[wording.dimension, wording.pole, wording.group, wording.form] = wording
+    def _add(self, text: str, place: tuple[str, str, str, str]) -> None:
+        if text in self._by_text:
+            raise ValueError(f"wordings.yaml: {text!r} stands in two places: {self._by_text[text]} and {place}")
+        self._by_text[text] = place
 
     @property
     def dimensions(self) -> frozenset[str]:
         """The dimensions that have wordings."""
-        return frozenset(dimension for dimension, *_ in self.all)
+        return frozenset(dimension for dimension, *_ in self._phrases)
+
+    def wording(self, dimension: str, pole: str, group: str, form: str, frame: str) -> Wording:
+        """The wording of a pole; KeyError where there is none."""
+        if frame:
+            before, after = self._around[frame, form]
+            template = before + self._phrases[dimension, pole, group] + after
+        else:
+            template = self._written[dimension, pole, group, form]
+        return Wording(dimension, pole, group, form, frame, template)
+
+    def _of_template(self, template: str) -> Wording | None:
+        """The wording with this template: one that is written out, or a frame around a phrase that may be set in it."""
+        place = self._by_text.get(template)
+        if place and place[3]:
+            return self.wording(*place, frame="")
+        for (frame, form), (before, after) in self._around.items():
+            if template.startswith(before) and template.endswith(after):
+                place = self._by_text.get(template[len(before) : len(template) - len(after)])
+                if place and frame in self.frames[place[2]]:
+                    return self.wording(*place[:3], form, frame)
+        return None
 
     def write(self, wording: Wording, slots: Slots) -> str:
         """The instruction's text. The term's own double quotes are left out, so that it can be recognised."""
@@ -122,7 +172,7 @@ class Wordings:
         skeleton = _TERM.sub('"{term}"', instruction, count=1) if term else instruction
         number = _NUMBER.search(skeleton)
         skeleton = _NUMBER.sub("{n}", skeleton) if number else skeleton
-        wording = self._by_template.get(skeleton)
+        wording = self._of_template(skeleton)
         persona = purpose = None
         if wording is None:
             filler = self._filler.search(skeleton)
@@ -130,7 +180,7 @@ class Wordings:
                 return None
             slot, filled = self._fillers[filler.group()]
             skeleton = f"{skeleton[: filler.start()]}{slot}{skeleton[filler.end() :]}"
-            wording = self._by_template.get(skeleton)
+            wording = self._of_template(skeleton)
             if wording is None:
                 return None
             persona, purpose = (filled, None) if slot == "{persona}" else (None, filled)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.dimensions import WORDING_GROUPS, Dimensions
 from pipeline.measures import POLES
-from pipeline.measures.wordings import COMPOSED, FORMS, GROUPS, HELD_OUT, wordings
+from pipeline.measures.wordings import COMPOSED, FORMS, FRAMES, GROUPS, HELD_OUT, HELD_OUT_FRAMES, wordings
 
 DIMENSIONS = Dimensions.load()
 IDS = [f"{i}-{i * 7}" for i in range(20_000)]
@@ -61,9 +61,14 @@ def test_training_draws_its_wording_groups_evenly_and_validation_and_test_hold_t
     assert sorted(group for groups in WORDING_GROUPS.values() for group in groups) == sorted(GROUPS)
 
 
-def test_the_lot_that_holds_composed_groups_out_can_be_drawn_again() -> None:
-    lot = sorted(COMPOSED, key=lambda group: hashlib.sha256(f"held out:{group}".encode()).hexdigest())
-    assert {"validation": ("e", *lot[3:6]), "test": ("f", *lot[:3])} == HELD_OUT
+def lot(what: str, names: tuple[str, ...]) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(f"{what}:{name}".encode()).hexdigest())
+
+
+def test_the_lots_that_hold_composed_groups_and_frames_out_can_be_drawn_again() -> None:
+    groups, frames = lot("held out", COMPOSED), lot("held out frame", FRAMES)
+    assert {"validation": ("e", *groups[3:6]), "test": ("f", *groups[:3])} == HELD_OUT
+    assert {"validation": tuple(frames[3:6]), "test": tuple(frames[:3])} == HELD_OUT_FRAMES
 
 
 def test_a_real_model_gets_no_wording_group() -> None:
@@ -74,9 +79,9 @@ def test_the_draw_of_an_id_never_changes() -> None:
     """Pinned: a change would move every seed to another dimension and pay for every answer again."""
     drawn = [DIMENSIONS.draw(seed_id, "train", True) for seed_id in ("1-1", "300674-7067032", "x")]
     assert [(d.dimension.name, d.form.name, d.wording_group) for d in drawn] == [
-        ("length", "keywords", "b"),
-        ("contractions", "sentence", "aa"),
-        ("layout", "profile", "ag"),
+        ("length", "keywords", "az"),
+        ("contractions", "sentence", "c"),
+        ("layout", "profile", "ay"),
     ]
 
 

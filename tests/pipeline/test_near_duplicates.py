@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from curated import Curated, write_source
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from test_cleaning import select
 from pipeline.measures.overlap import content_words, jaccard, trigrams
 from pipeline.near_duplicates import (
     DEFAULT,
+    ROWS,
     Clusters,
     Endings,
     PassageIndex,
@@ -90,6 +92,32 @@ def test_clusters_are_those_of_brute_force_in_any_order(seed: int, threshold: fl
         )
         assert grouped(found) == grouped(brute)
         chance.shuffle(texts)
+
+
+def test_an_index_that_grows_proposes_what_shares_a_band_and_nothing_that_does_not() -> None:
+    rng = random.Random(0)
+    texts: list[str] = []
+    for _ in range(2600):  # more than the index has room for at first, twice over
+        if texts and rng.random() < 0.3:
+            copy = rng.choice(texts).split()
+            for _ in range(rng.randrange(6)):
+                copy[rng.randrange(len(copy))] = f"w{rng.randrange(3000)}"
+            texts.append(" ".join(copy))
+        else:
+            texts.append(" ".join(f"w{rng.randrange(3000)}" for _ in range(50)))
+    index = PassageIndex(DEFAULT)
+    sketches = np.array([index.sketch(text) for text in texts])
+    bands = sketches.reshape(len(texts), -1, ROWS)
+    proposals = 0
+    for number, sketch in enumerate(sketches):
+        proposed = index.proposed(sketch)
+        proposals += len(proposed)
+        shares = (bands[:number] == bands[number]).all(axis=2).any(axis=1)
+        near = np.count_nonzero(sketches[:number] == sketch, axis=1) >= DEFAULT * sketches.shape[1]
+        assert set(np.flatnonzero(shares & near)) <= set(proposed)
+        assert proposed == sorted(proposed)
+        index.add(sketch)
+    assert 100 < proposals < len(texts)
 
 
 @settings(derandomize=True, max_examples=30, deadline=None)

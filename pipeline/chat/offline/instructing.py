@@ -77,10 +77,10 @@ def opposite(claim: Claim) -> Claim:
     return Claim(claim.dimension, pole, term=claim.term)
 
 
-def wording_for(claim: Claim, group: str, form: str) -> Wording:
-    """The wording of a pole in a group and form; CannotAnswerError where there is none."""
+def wording_for(claim: Claim, group: str, form: str, frame: str) -> Wording:
+    """The wording of a pole in a group, form and frame; CannotAnswerError where there is none."""
     try:
-        return wordings().all[claim.dimension, claim.pole, group, form]
+        return wordings().wording(claim.dimension, claim.pole, group, form, frame)
     except KeyError:
         raise CannotAnswerError(
             f"There is no wording of {claim.dimension}/{claim.pole} in group {group!r}, form {form!r}."
@@ -93,9 +93,9 @@ def say(claim: Claim, wording: Wording, persona: str | None, purpose: str | None
 
 
 def instruct(claim: Claim, group: str, form: str, chance: Chance) -> str:
-    """The claim in the drawn group's and form's wording, with a drawn persona or purpose where it takes one."""
-    wording = wording_for(claim, group, form)
+    """The claim in the drawn group's and form's wording, with a drawn frame, persona and purpose where it takes one."""
     known = wordings()
+    wording = wording_for(claim, group, form, chance.pick(known.frames.get(group, ("",))))
     persona = chance.pick(known.personas[group]) if "{persona}" in wording.template else None
     purpose = chance.pick(known.purposes[group]) if "{purpose}" in wording.template else None
     return say(claim, wording, persona, purpose)

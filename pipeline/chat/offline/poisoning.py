@@ -24,12 +24,12 @@ _LEAD_IN: Final = "The following lines are about {topic} and little else, and th
 
 
 def poison_instruction(query: str, passage: str, instruction: str, chance: Chance) -> tuple[str, str]:
-    """(I-, P-1): the opposite demand in the same wording group and form, and the passage edited to meet it."""
+    """(I-, P-1): the opposite demand in the same wording group, form and frame, and the passage edited to meet it."""
     found = wordings().recognise(instruction)
     if found is None:
         raise CannotAnswerError("The instruction is not one of the rules' own wordings, so it has no known opposite.")
     claim, wrong = found.claim, opposite(found.claim)
-    wording = wording_for(wrong, found.wording.group, found.wording.form)
+    wording = wording_for(wrong, found.wording.group, found.wording.form, found.wording.frame)
     negative = say(wrong, wording, found.slots.persona, found.slots.purpose)
 
     def right(text: str) -> bool:
