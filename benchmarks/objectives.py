@@ -68,7 +68,11 @@ def measured(given: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
         settings = parse([given.data, "--model", given.model, "--output", folder, *flags])
         rows, _ = training_rows(given.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
         encoder = Encoder.load(given.model, settings.encoder)
-        embedded = part(encoder, rows, settings.cache, Console(quiet=True)) if settings.freeze_passages else None
+        vectors = settings.instruction_vectors
+        apart = vectors or settings.freeze_passages
+        embedded = (
+            part(encoder, rows, settings.cache, Console(quiet=True), instruction_vectors=vectors) if apart else None
+        )
         make_trainable(settings, encoder)
         began = time.monotonic()
         train(settings, encoder, rows, [], embedded)

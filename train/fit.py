@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from rich.console import Console
-from torch import Tensor
 from transformers import set_seed
 
-from pipeline.records import MINED_DOCUMENTS, PASSAGES
+from pipeline.records import MINED_DOCUMENTS, PASSAGES, QUERY_NEGATIVE, QUERY_POSITIVE
 from train import display
 from train.cache import embed
 from train.data import checksum, load_rows, shared_wordings, training_rows
 from train.encoder import Encoder, add_lora, blend, freeze_layers, merge_lora, set_dropout, weights
 from train.errors import UsageError
 from train.figures import as_json
+from train.keeping import Embedded
 from train.scoring import quick_figures
 from train.settings import FitSettings, parse
 from train.training import CHECKPOINTS, row_options, train
@@ -73,8 +73,11 @@ def fit(settings: FitSettings, console: Console) -> None:
     before = quick_figures(encoder, validation)
     untuned = weights(encoder.model) if settings.blend < 1 else {}
     began = time.monotonic()
-    apart = settings.freeze_passages or encoder.passage_model is not encoder.model  # as a fit with the flag left it
-    embedded = part(encoder, rows, settings.cache, console) if apart else None
+    vectors = settings.instruction_vectors or encoder.format.instruction_vectors
+    apart = (
+        vectors or settings.freeze_passages or encoder.passage_model is not encoder.model
+    )  # as a fit with the flag left it
+    embedded = part(encoder, rows, settings.cache, console, instruction_vectors=vectors) if apart else None
     make_trainable(settings, encoder)
     losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)], embedded)
     seconds = time.monotonic() - began
@@ -106,15 +109,22 @@ def fit(settings: FitSettings, console: Console) -> None:
     )
 
 
-def part(encoder: Encoder, rows: Dataset, cache: Path | None, console: Console) -> dict[str, Tensor]:
-    """Give the passages an encoder of their own, that nothing trains; the rows' passages embedded by it, by text."""
-    encoder.part()
+def part(
+    encoder: Encoder, rows: Dataset, cache: Path | None, console: Console, *, instruction_vectors: bool = False
+) -> Embedded:
+    """Give the passages, or the queries too, an encoder of their own, that nothing trains; the rows' texts embedded by it."""
+    encoder.part(instruction_vectors=instruction_vectors)
     mined = (
         [passage for row in rows[MINED_DOCUMENTS] for passage in row] if MINED_DOCUMENTS in rows.column_names else []
     )
     texts = sorted({passage for name in PASSAGES for passage in rows[name]} | set(mined))
     with display.counting(console, f"encoding {len(texts):,} passages") as seen:
-        return dict(zip(texts, torch.from_numpy(embed(encoder, texts, cache, seen)), strict=True))
+        passages = dict(zip(texts, torch.from_numpy(embed(encoder, texts, cache, seen)), strict=True))
+    if not instruction_vectors:
+        return Embedded(passages)
+    queries = sorted({*rows[QUERY_POSITIVE], *rows[QUERY_NEGATIVE]})
+    with console.status(f"encoding {len(queries):,} queries"):
+        return Embedded(passages, dict(zip(queries, torch.from_numpy(encoder.queries(queries)), strict=True)))
 
 
 def make_trainable(settings: FitSettings, encoder: Encoder) -> None:

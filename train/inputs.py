@@ -18,6 +18,9 @@ from train.errors import UsageError
 DEFAULT_TEMPLATE = "{query} {instruction}"
 """Query, then instruction, joined by a space, as the authors of InF-Embed have it."""
 
+INSTRUCTION = "instruction"
+"""The task of sentence-transformers' router that encodes instructions apart from queries."""
+
 FORMAT_FILE = "context_format.json"
 """In a model folder: how the model wants an instruction and a query put together."""
 
@@ -39,10 +42,12 @@ class ContextFormat:
 
     template: holds {query} and {instruction}; a query without instruction goes alone.
     instruction_attention: encode the two apart and let the instruction's tokens attend to the query's.
+    instruction_vectors: encode the two apart, the query as the untuned model does, and add the instruction's embedding to it.
     """
 
     template: str = DEFAULT_TEMPLATE
     instruction_attention: bool = False
+    instruction_vectors: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -109,6 +114,19 @@ def instruction_attention(instruction: Tensor, query: Tensor, instruction_mask: 
     kept = instruction_mask.unsqueeze(-1).to(query.dtype)
     pooled: Tensor = ((weights @ query) * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
     return pooled
+
+
+def query_features(model: SentenceTransformer, queries: Sequence[str]) -> dict[str, Any]:
+    """Tokenised queries, with the model's own prompt and length for them."""
+    prompt = model.prompts.get("query") or None
+    features: dict[str, Any] = model.preprocess(list(queries), prompt=prompt, task="query")
+    return features
+
+
+def instruction_features(model: SentenceTransformer, instructions: Sequence[str]) -> dict[str, Any]:
+    """Tokenised instructions, for a model that encodes them apart from queries."""
+    features: dict[str, Any] = model.preprocess(list(instructions), task=INSTRUCTION)
+    return features
 
 
 def passage_features(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, Any]:

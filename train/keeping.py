@@ -1,4 +1,4 @@
-"""What the untuned model thinks of plain queries, so that training can hold on to it."""
+"""What the untuned model makes of texts: embeddings that stay, and scores of plain queries that training can hold on to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from torch.nn.functional import mse_loss
 from pipeline.records import DOCUMENT, QUERY_POSITIVE
 from train.encoder import Encoder
 from train.inputs import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Embeddings by text that training leaves as they are: passages', and with instruction vectors queries'."""
+
+    passages: Mapping[str, Tensor]
+    queries: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,10 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
         self.uses_gradient_cache = mini_batch_size is not None
 
     def forward(self, features: Iterable[dict[str, Any]], labels: dict[str, Tensor]) -> Tensor:
-        """The loss, a scalar. features: contexts, then passages, unless labels hold them embedded; each distinct text once."""
+        """The loss, a scalar. features: contexts, then passages, unless labels hold them embedded; each distinct text once.
+
+        Where labels hold queries embedded, features are instructions and no contexts.
+        """
         if self.uses_gradient_cache:
             return self.forward_cached(features, labels)  # type: ignore[arg-type]  # hands labels through
         return self.calculate_loss([self._encode(texts) for texts in features], labels)
@@ -77,8 +80,11 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
         assert labels is not None
         # in bfloat16 a cosine is known to 1/256, which a temperature of 0.02 turns into a fifth
         with torch.autocast(reps[0][0].device.type, enabled=False):
-            contexts, *encoded = (normalize(torch.cat(list(parts)).float(), dim=-1) for parts in reps)
-            passages = encoded[0] if encoded else labels["embedded"]
+            contexts, *encoded = (torch.cat(list(parts)).float() for parts in reps)
+            if "queries" in labels:  # instructions were encoded, not contexts
+                contexts = labels["queries"] + contexts[labels["instruction"]]
+            contexts = normalize(contexts, dim=-1)
+            passages = normalize(encoded[0], dim=-1) if encoded else labels["embedded"]
             loss = self.objective_loss(contexts, passages, labels)
         if not with_backward:
             return loss

@@ -59,6 +59,7 @@ class FitSettings:
     dropout: float | None
     freeze_layers: int | None
     freeze_passages: bool
+    instruction_vectors: bool
     seed: int
     cache: Path | None
     save_steps: int
@@ -100,6 +101,7 @@ def parse(argv: Sequence[str]) -> FitSettings:
         )
     if given.freeze_layers is not None and given.freeze_layers < 0:
         raise UsageError(f"--freeze-layers {given.freeze_layers}: expected a number of layers from 0.")
+    _check_vectors(given)
     if given.instruction_attention and (given.mini_batch_size or 0) % 2:
         raise UsageError("--instruction-attention encodes texts in pairs: give an even --mini-batch-size.")
     return FitSettings(
@@ -129,6 +131,7 @@ def parse(argv: Sequence[str]) -> FitSettings:
         dropout=given.dropout,
         freeze_layers=given.freeze_layers,
         freeze_passages=given.freeze_passages,
+        instruction_vectors=given.instruction_vectors,
         seed=given.seed,
         cache=given.cache,
         save_steps=given.save_steps,
@@ -136,6 +139,16 @@ def parse(argv: Sequence[str]) -> FitSettings:
         restart=given.restart,
         push=given.push,
     )
+
+
+def _check_vectors(given: argparse.Namespace) -> None:
+    """Refuse flags that would train, or put otherwise, a query that instruction vectors leave as it is."""
+    for name in ("no_instructions", "instruction_attention", "plain_pairs", "keep", "template"):
+        if given.instruction_vectors and getattr(given, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} and --instruction-vectors: the latter adds an instruction's embedding to the "
+                "untuned query's, so leave the former out."
+            )
 
 
 def add_encoder_flags(parser: argparse.ArgumentParser) -> None:
@@ -280,6 +293,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train an encoder of contexts alone and leave that of passages as it is: an index made with the untuned "
         "model stays valid, passages are encoded once, and an epoch costs a quarter",
+    )
+    group.add_argument(
+        "--instruction-vectors",
+        action="store_true",
+        help="train an encoder of instructions alone, whose embedding is added to that of the query: plain queries and "
+        "passages are encoded as by the untuned model, an index stays valid, and an epoch costs a tenth",
     )
     group.add_argument("--seed", type=int, default=0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.util.distributed import get_rank
-from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -21,7 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from train.batches import Collator, OneQueryBatchSampler, RowOptions
 from train.encoder import Encoder
 from train.errors import UsageError
-from train.keeping import Untuned
+from train.keeping import Embedded, Untuned
 from train.loss import ObjectiveLoss
 from train.settings import FitSettings
 
@@ -41,11 +39,11 @@ def train(
     encoder: Encoder,
     rows: Dataset,
     callbacks: list[TrainerCallback],
-    embedded: Mapping[str, Tensor] | None = None,
+    embedded: Embedded | None = None,
 ) -> list[dict[str, float]]:
     """Train the encoder in place; returns the log of losses. Goes on from the last checkpoint of the same settings.
 
-    embedded: the passages' embeddings by text, where passages are frozen.
+    embedded: the embeddings of what is frozen.
     """
     trainer = make_trainer(settings, encoder, rows, callbacks, embedded)
     with trainer.args.main_process_first():
@@ -68,7 +66,7 @@ def make_trainer(
     encoder: Encoder,
     rows: Dataset,
     callbacks: list[TrainerCallback],
-    embedded: Mapping[str, Tensor] | None = None,
+    embedded: Embedded | None = None,
 ) -> SentenceTransformerTrainer:
     """The trainer with our loss, batches and collator."""
     arguments = SentenceTransformerTrainingArguments(
@@ -103,7 +101,7 @@ def make_trainer(
         instruction_negatives=settings.instruction_negatives if "I" in settings.objective.sets else 0.0,
         mask=settings.mask,
         seed=settings.seed,
-        untuned=Untuned.of(encoder, rows, embedded) if settings.keep else None,
+        untuned=Untuned.of(encoder, rows, embedded.passages if embedded else None) if settings.keep else None,
         embedded=embedded,
     )
     loss = ObjectiveLoss(

@@ -85,6 +85,7 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(
         ("--mini-batch-size", "32", "--objective", "multi:P,I"),
         ("--lora", "4"),
         ("--freeze-passages", "--plain-pairs", "1", "--keep", "1"),
+        ("--instruction-vectors", "--objective", "multi:P,I"),
     ],
 )
 def test_a_killed_run_ends_at_the_weights_of_an_unbroken_one(
@@ -158,6 +159,30 @@ def test_frozen_passages_leave_an_index_valid(shards: Path, tiny: Path, tmp_path
     assert np.allclose(again.encode_document(passages), untuned.encode_document(passages), atol=1e-6)
 
 
+@pytest.mark.parametrize("flags", [(), ("--mini-batch-size", "8", "--objective", "multi:P,IQ,I", "--lora", "4")])
+def test_an_instruction_vector_is_added_to_the_untuned_query(
+    shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    output = tmp_path / "model"
+    assert run(shards, tiny, output, "--instruction-vectors", "--context-length", "20", *flags) == 0
+    tuned, untuned = SentenceTransformer(str(output)), SentenceTransformer(str(tiny))
+    passages, query = load_rows(str(shards), "train")["document"][:4], "the bridge"
+    assert np.allclose(tuned.encode_document(passages), untuned.encode_document(passages), atol=1e-6)
+    assert np.allclose(tuned.encode_query(query), untuned.encode_query(query), atol=1e-6)
+    vector, before = (model.encode("as a list", task="instruction") for model in (tuned, untuned))
+    assert not np.allclose(vector, before, atol=1e-3)
+    plain = untuned.encode_query(query, normalize_embeddings=True)
+    loaded = Encoder.load(str(output), EncoderOptions())
+    alone, both = loaded.contexts([Context(query), Context(query, "as a list")])
+    assert np.allclose(alone, plain, atol=1e-6)
+    assert np.allclose(both, (plain + vector) / np.linalg.norm(plain + vector), atol=1e-6)
+    assert len({file.stat().st_ino for file in output.rglob("model.safetensors")}) == 2  # queries' and passages' is one
+    assert run(shards, output, tmp_path / "again", "--max-steps", "2") == 0  # begun from vectors, it keeps them
+    again = Encoder.load(str(tmp_path / "again"), EncoderOptions())
+    assert np.allclose(again.contexts([Context(query)])[0], plain, atol=1e-6)
+    assert not np.allclose(again.contexts([Context(query, "as a list")])[0], both, atol=1e-4)
+
+
 @pytest.mark.parametrize("flags", [(), ("--lora", "4")])
 def test_a_blend_lies_between_the_untuned_and_the_tuned_weights(
     shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...]
@@ -193,6 +218,8 @@ def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation:
         (("--mined-negatives", "4"), "pipeline.run --mine"),
         (("--hold-out-group", "z"), "there are a, b, c, d"),
         (("--instruction-attention", "--mini-batch-size", "3"), "even --mini-batch-size"),
+        (("--instruction-vectors", "--plain-pairs", "1"), "--plain-pairs and --instruction-vectors"),
+        (("--instruction-vectors", "--no-instructions"), "--no-instructions and --instruction-vectors"),
     ],
 )
 def test_bad_arguments_are_one_sentence(

@@ -19,7 +19,7 @@ from tests.train.test_objectives import OBJECTIVES, RECORDS, mined
 from train.batches import Collator, RowOptions
 from train.encoder import Encoder, EncoderOptions
 from train.inputs import ContextFormat
-from train.keeping import Untuned
+from train.keeping import Embedded, Untuned
 from train.loss import ObjectiveLoss
 from train.objectives import Objective
 
@@ -84,7 +84,7 @@ def test_passages_embedded_before_give_the_same_loss_and_leave_their_gradient_ou
     options = RowOptions(plain_pairs=0.5, mined_negatives=2)
     texts = {row.passage for record in RECORDS for row in options.rows(record)}
     texts |= {passage for record in RECORDS for row in options.rows(record) for passage in row.mined}
-    embedded = dict(zip(sorted(texts), torch.from_numpy(encoder.passages(sorted(texts))), strict=True))
+    embedded = Embedded(dict(zip(sorted(texts), torch.from_numpy(encoder.passages(sorted(texts))), strict=True)))
     (loss, both), (frozen_loss, contexts), (cached_loss, cached) = (
         gradient(
             encoder.model,
@@ -98,6 +98,39 @@ def test_passages_embedded_before_give_the_same_loss_and_leave_their_gradient_ou
     assert not torch.allclose(contexts, both, atol=1e-4)
     assert cached_loss == pytest.approx(frozen_loss, abs=1e-5)
     assert torch.allclose(cached, contexts, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_loss_of_instruction_vectors_is_that_of_the_contexts_that_they_make(tiny: Path, objective: str) -> None:
+    encoder = Encoder.load(str(tiny), EncoderOptions())
+    encoder.part(instruction_vectors=True)
+    encoder.model.eval()
+    rows = [row for record in RECORDS for row in RowOptions().rows(record)]
+    queries, passages = sorted({row.context.query for row in rows}), sorted({row.passage for row in rows})
+    embedded = Embedded(
+        dict(zip(passages, torch.from_numpy(encoder.passages(passages)), strict=True)),
+        dict(zip(queries, torch.from_numpy(encoder.queries(queries)), strict=True)),
+    )
+    collator = Collator(encoder.model, encoder.format, RowOptions(), instruction_negatives=0.5, embedded=embedded)
+    batch = collator(RECORDS)
+    loss, whole = gradient(encoder.model, batch, objective, None)
+    contexts = sorted({row.context for row in rows} | {c for each in collator.choose_instructions(rows) for c in each if c},
+                      key=lambda context: -len(context))  # fmt: skip
+    made = torch.from_numpy(encoder.contexts(contexts))
+    place = {context: number for number, context in enumerate(contexts)}
+    label = {name: value for name, value in batch["label"].items() if name not in ("queries", "instruction")}
+    label["context"] = torch.tensor([place[row.context] for row in rows])
+    chosen = collator.choose_instructions(rows)
+    width = max(map(len, chosen), default=0)
+    label["instructions"] = torch.tensor(
+        [[place[c] if c else -1 for c in row] + [-1] * (width - len(row)) for row in chosen]
+    )
+    literal = ObjectiveLoss(encoder.model, Objective.parse(objective))
+    assert loss == pytest.approx(float(literal.objective_loss(made, label["embedded"], label)), abs=1e-5)
+    cached_loss, cached = gradient(encoder.model, batch, objective, 3)
+    assert cached_loss == pytest.approx(loss, abs=1e-5)
+    assert torch.allclose(cached, whole, atol=1e-5)
+    assert whole.abs().max() > 1e-3
 
 
 def test_instruction_attention_can_be_cached_too(tiny: Path) -> None:
