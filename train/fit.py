@@ -139,14 +139,14 @@ def make_trainable(settings: FitSettings, encoder: Encoder) -> None:
 
 
 def push(settings: FitSettings) -> None:
-    """Upload the model's folder."""
+    """Upload the model's folder; a repository that is made for it is private."""
     from huggingface_hub import HfApi  # noqa: PLC0415, needed only here
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     assert settings.push
     try:
         hub = HfApi()
-        hub.create_repo(settings.push, exist_ok=True)
+        hub.create_repo(settings.push, private=True, exist_ok=True)
         hub.upload_folder(repo_id=settings.push, folder_path=settings.output)
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""How an instruction and a query become a model's input: one text by a template, or two that attend to each other."""
+"""How an instruction and a query become a model's input: one text by a template, or two that are encoded apart."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.util.file_io import load_file_path
 from torch import Tensor
 
 from train.errors import UsageError
@@ -78,10 +79,10 @@ class ContextFormat:
         return features
 
     @classmethod
-    def of(cls, model_path: str) -> ContextFormat | None:
-        """What the model's folder says, None where it says nothing."""
-        file = Path(model_path) / FORMAT_FILE
-        return cls(**json.loads(file.read_text())) if file.is_file() else None
+    def of(cls, model: str) -> ContextFormat | None:
+        """What the model's folder, or its repository on the Hub, says; None where it says nothing."""
+        file = load_file_path(model, FORMAT_FILE)
+        return cls(**json.loads(Path(file).read_text())) if file else None
 
     def save(self, folder: Path) -> None:
         """Write it into a model's folder."""

@@ -1,5 +1,5 @@
-"""A local Hugging Face Hub for data sets: a real HTTP server on loopback that speaks the API's part that our publishing and
-`datasets` use, and checks what the real one checks: the token, the objects that a commit names, their SHA-256 and size.
+"""A local Hugging Face Hub: a real HTTP server on loopback that speaks the API's part that our publishing, `datasets` and
+sentence-transformers use for data sets and models, and checks what the real one checks: the token, the objects that a commit names, their SHA-256 and size.
 """
 
 from __future__ import annotations
@@ -7,10 +7,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,9 +22,11 @@ from aiohttp import web
 
 from tests.fakes.loopback import on_loopback
 
+ROOT = Path(__file__).parents[2]
 TOKEN = "hf_local0123456789"
 READ_TOKEN = "hf_readonly0123456789"
-ATTRIBUTES = b"*.parquet filter=lfs diff=lfs merge=lfs -text\n"
+LARGE = (".parquet", ".safetensors")
+ATTRIBUTES = b"".join(b"*%s filter=lfs diff=lfs merge=lfs -text\n" % ending.encode() for ending in LARGE)
 LARGEST_REGULAR = 10_000_000
 
 Tree = dict[str, tuple[bytes, bool]]
@@ -59,7 +65,7 @@ class Repo:
 
 @dataclass
 class Hub:
-    """The server's state.
+    """The server's state. A model's repository is `models/ID`, as the API has it.
 
     cut_after: connections break after so many large objects have arrived; cut_commit: when the next commit has been made.
     """
@@ -74,23 +80,24 @@ class Hub:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 30, middlewares=[self.authorised])
-        repo = "/{org}/{name}"
         app.router.add_post("/api/repos/create", self.create)
         app.router.add_post("/api/validate-yaml", self.validate_card)
-        app.router.add_get(f"/api/datasets{repo}", self.info)
-        app.router.add_get(f"/api/datasets{repo}/revision/{{rev}}", self.info)
-        app.router.add_get(f"/api/datasets{repo}/tree/{{rev}}", self.tree)
-        app.router.add_get(f"/api/datasets{repo}/tree/{{rev}}/{{path:.*}}", self.tree)
-        app.router.add_post(f"/api/datasets{repo}/paths-info/{{rev}}", self.paths_info)
-        app.router.add_post(f"/api/datasets{repo}/preupload/{{rev}}", self.preupload)
-        app.router.add_post(f"/api/datasets{repo}/commit/{{rev}}", self.commit)
-        app.router.add_get(f"/api/datasets{repo}/refs", self.refs)
-        app.router.add_post(f"/api/datasets{repo}/tag/{{rev}}", self.tag)
-        app.router.add_post(f"/api/datasets{repo}/branch/{{rev}}", self.branch)
-        app.router.add_post("/datasets/{org}/{name}.git/info/lfs/objects/batch", self.batch)
+        for kind, place in (("datasets", "/datasets"), ("models", "")):
+            repo = f"/api/{kind}/{{org}}/{{name}}"
+            app.router.add_get(repo, self.info)
+            app.router.add_get(f"{repo}/revision/{{rev}}", self.info)
+            app.router.add_get(f"{repo}/tree/{{rev}}", self.tree)
+            app.router.add_get(f"{repo}/tree/{{rev}}/{{path:.*}}", self.tree)
+            app.router.add_post(f"{repo}/paths-info/{{rev}}", self.paths_info)
+            app.router.add_post(f"{repo}/preupload/{{rev}}", self.preupload)
+            app.router.add_post(f"{repo}/commit/{{rev}}", self.commit)
+            app.router.add_get(f"{repo}/refs", self.refs)
+            app.router.add_post(f"{repo}/tag/{{rev}}", self.tag)
+            app.router.add_post(f"{repo}/branch/{{rev}}", self.branch)
+            app.router.add_post(f"{place}/{{org}}/{{name}}.git/info/lfs/objects/batch", self.batch)
+            app.router.add_get(f"{place}/{{org}}/{{name}}/resolve/{{rev}}/{{path:.*}}", self.resolve)
         app.router.add_put("/lfs/{oid}", self.upload)
         app.router.add_post("/lfs/verify", self.verify)
-        app.router.add_get(f"/datasets{repo}/resolve/{{rev}}/{{path:.*}}", self.resolve)
         app.router.add_route("*", "/{rest:.*}", self.nothing)
         return app
 
@@ -117,7 +124,8 @@ class Hub:
 
     @staticmethod
     def id_of(request: web.Request) -> str:
-        return f"{request.match_info['org']}/{request.match_info['name']}"
+        name = f"{request.match_info['org']}/{request.match_info['name']}"
+        return name if request.path.startswith(("/api/datasets/", "/datasets/")) else f"models/{name}"
 
     def tree_of(self, request: web.Request) -> Tree | None:
         repo = self.repos[self.id_of(request)]
@@ -130,23 +138,28 @@ class Hub:
     async def create(self, request: web.Request) -> web.Response:
         body = await request.json()
         name = f"{body.get('organization') or 'me'}/{body['name']}"
-        if body.get("type") != "dataset":
-            return web.json_response({"error": "only data sets here"}, status=400)
-        if name in self.repos:
-            return web.json_response(
-                {"error": "You already created this dataset repo", "url": f"{self.url}/datasets/{name}"}, status=409
-            )
+        kind = body.get("type") or "model"
+        if kind not in ("dataset", "model"):
+            return web.json_response({"error": "only data sets and models here"}, status=400)
+        url = f"{self.url}/datasets/{name}" if kind == "dataset" else f"{self.url}/{name}"
+        key = name if kind == "dataset" else f"models/{name}"
+        if key in self.repos:
+            return web.json_response({"error": f"You already created this {kind} repo", "url": url}, status=409)
         private = body.get("private", body.get("visibility") == "private")
-        self.repos[name] = Repo(bool(private))
-        return web.json_response({"url": f"{self.url}/datasets/{name}", "name": name, "id": name})
+        self.repos[key] = Repo(bool(private))
+        return web.json_response({"url": url, "name": name, "id": name})
 
     async def validate_card(self, request: web.Request) -> web.Response:
         body = await request.json()
         errors = []
         try:
             header = yaml.safe_load(body["content"].split("---\n")[1])
-            if not isinstance(header.get("license"), str) or not isinstance(header.get("configs"), list):
-                errors.append({"message": '"license" must be a string and "configs" a list'})
+            wanted = {"license": str, "configs": list} if body["repoType"] == "dataset" else {"tags": list}
+            errors += [
+                {"message": f'"{k}" must be a {t.__name__}'}
+                for k, t in wanted.items()
+                if not isinstance(header.get(k), t)
+            ]
         except (yaml.YAMLError, IndexError, AttributeError) as error:
             errors.append({"message": f"the header is not YAML: {error}"})
         return web.json_response({"errors": errors, "warnings": []}, status=400 if errors else 200)
@@ -159,7 +172,7 @@ class Hub:
         siblings = [{"rfilename": path} for path in sorted(tree)]
         return web.json_response(
             {
-                "id": self.id_of(request),
+                "id": self.id_of(request).removeprefix("models/"),
                 "sha": self.head(request),
                 "private": repo.private,
                 "siblings": siblings,
@@ -227,7 +240,7 @@ class Hub:
         modes = [
             {
                 "path": f["path"],
-                "uploadMode": "lfs" if f["path"].endswith(".parquet") or f["size"] > LARGEST_REGULAR else "regular",
+                "uploadMode": "lfs" if f["path"].endswith(LARGE) or f["size"] > LARGEST_REGULAR else "regular",
                 "shouldIgnore": False,
             }
             for f in files
@@ -281,11 +294,7 @@ class Hub:
             value = line["value"]
             if line["key"] == "file":
                 content = base64.b64decode(value["content"], validate=True)
-                if (
-                    value["encoding"] != "base64"
-                    or len(content) > LARGEST_REGULAR
-                    or value["path"].endswith(".parquet")
-                ):
+                if value["encoding"] != "base64" or len(content) > LARGEST_REGULAR or value["path"].endswith(LARGE):
                     return web.json_response({"error": f"{value['path']}: upload it to large file storage"}, status=400)
                 tree[value["path"]] = (content, False)
             elif line["key"] == "lfsFile":
@@ -305,7 +314,7 @@ class Hub:
             request.transport.abort()
         return web.json_response(
             {
-                "commitUrl": f"{self.url}/datasets/{self.id_of(request)}/commit/{head}",
+                "commitUrl": f"{self.url}{request.path.removeprefix('/api')}/{head}",
                 "commitOid": head,
                 "success": True,
             }
@@ -373,3 +382,11 @@ def serving(hub: Hub) -> Iterator[Hub]:
     with on_loopback(hub.app()) as url:
         hub.url = url
         yield hub
+
+
+def in_a_process(hub: Hub, *command: str, token: str | None = TOKEN, home: Path) -> subprocess.CompletedProcess[str]:
+    """A Python process whose Hub is this one."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT)}
+    env |= {"HF_TOKEN": token} if token else {}
+    return subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True, timeout=100, check=False)

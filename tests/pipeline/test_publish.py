@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from curated import ROOT
 
 from pipeline.publish import main
-from tests.fakes.hub import READ_TOKEN, TOKEN, Hub, Repo, serving
+from tests.fakes.hub import READ_TOKEN, TOKEN, Hub, Repo, in_a_process, serving
 
 LOAD = """
 import sys
@@ -26,13 +23,6 @@ print({split: rows[split].num_rows for split in rows})
 @pytest.fixture
 def output(sample, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sample.folder, tmp_path / "infir", ignore=shutil.ignore_patterns(".work")))
-
-
-def in_a_process(hub: Hub, *command: str, token: str | None = TOKEN, home: Path) -> subprocess.CompletedProcess[str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT)}
-    env |= {"HF_TOKEN": token} if token else {}
-    return subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True, timeout=100, check=False)
 
 
 PUBLISH = """
