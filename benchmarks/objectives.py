@@ -1,8 +1,9 @@
 """Every objective and every ablation at one small budget, measured on one split: the table of RESULTS-train.md.
 
-    python benchmarks/objectives.py data/titled --output results/objectives.json -- --freeze-passages --dropout 0
+    python benchmarks/objectives.py data/titled --output results/objectives.json -- --instruction-vectors --dropout 0
 
-What follows `--` goes to every fit, as flags of `python -m train.fit`. The ablations are of --ablate's objective.
+What follows `--` goes to every fit, as flags of `python -m train.fit`. The ablations are of --ablate's objective; those that can't go with
+instruction vectors are made with --freeze-passages instead, beside a line of that objective trained so.
 A run that was stopped goes on after the last line that it finished.
 """
 
@@ -36,6 +37,9 @@ OBJECTIVES = (
     "multi:P,IQ", "multi:P,I", "multi:I,IQ", "multi:P,I,IQ",
 )  # fmt: skip
 ABLATIONS = ("--no-instructions", "--unfiltered", "--no-mask", "--instruction-attention")
+WHOLE_CONTEXTS = ("--no-instructions", "--instruction-attention")
+"""Ablations of the context as one text."""
+APART = "--freeze-passages"
 SHOWN = ("accuracy (I+,Q+)", "accuracy (I-,Q+)", "strict accuracy", "p-MRR", "nDCG@10, no instruction")
 
 
@@ -44,11 +48,17 @@ def main() -> None:
     given, console = arguments(), Console(soft_wrap=True)
     lines = {objective: ("--objective", objective) for objective in OBJECTIVES}
     lines |= {f"{given.ablate} {flag}": ("--objective", given.ablate, flag) for flag in ABLATIONS}
+    if "--instruction-vectors" in given.flags:
+        lines[f"{given.ablate} {APART}"] = ("--objective", given.ablate, APART)
+        lines |= {
+            f"{given.ablate} {APART} {flag}": (*lines.pop(f"{given.ablate} {flag}"), APART) for flag in WHOLE_CONTEXTS
+        }
     done: dict[str, Any] = json.loads(given.output.read_text())["lines"] if given.output.is_file() else {}
     given.output.parent.mkdir(parents=True, exist_ok=True)
     for name, flags in lines.items():
         if name not in done:
-            done[name] = measured(given, [*flags, *given.flags])
+            others = [flag for flag in given.flags if APART not in flags or flag != "--instruction-vectors"]
+            done[name] = measured(given, [*flags, *others])
             console.print(name, *(f"{metric} {done[name]['figures'][metric]['mean']:.3f}" for metric in SHOWN))
             given.output.write_text(
                 json.dumps(
