@@ -196,7 +196,6 @@ class Collator:
             features = {"context": instruction_features(self.model, list(instructions))}
             label["queries"] = torch.stack([self.embedded.queries[c.query] for c in contexts])
             label["instruction"] = torch.tensor([instructions[c.instruction] for c in contexts])
-            label["strength"] = torch.tensor(self.format.instruction_strength)
         else:
             features = {"context": self.format.features(self.model, list(contexts))}
         if self.embedded is None:

@@ -95,7 +95,6 @@ class Encoder:
             options.template or saved.template,
             options.instruction_attention or saved.instruction_attention,
             saved.instruction_vectors,
-            saved.instruction_strength,
         )
         models = _routes(model)
         for each in models:
@@ -124,8 +123,7 @@ class Encoder:
         wanted = [place for place, context in enumerate(contexts) if context.instruction is not None]
         if wanted:
             instructions = [contexts[place].instruction or "" for place in wanted]
-            vectors = self._encode(self.model, instructions, instruction_features)
-            made[wanted] = _unit(made[wanted] + self.format.instruction_strength * vectors)
+            made[wanted] = _unit(made[wanted] + self._encode(self.model, instructions, instruction_features))
         return made
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ from train.encoder import Encoder, add_lora, blend, freeze_layers, merge_lora, s
 from train.errors import UsageError
 from train.figures import as_json
 from train.keeping import Embedded
-from train.scoring import best_strength, quick_figures
+from train.scoring import quick_figures
 from train.settings import FitSettings, parse
 from train.training import CHECKPOINTS, row_options, train
 from train.versions import quiet, versions
@@ -86,9 +85,6 @@ def fit(settings: FitSettings, console: Console) -> None:
         merge_lora(encoder.model)
     if settings.blend < 1:
         blend(encoder.model, untuned, settings.blend)
-    if vectors:
-        strength = settings.instruction_strength or best_strength(encoder, validation)
-        encoder.format = replace(encoder.format, instruction_strength=strength)
     after = quick_figures(encoder, validation)
     if not first:
         return
@@ -97,7 +93,6 @@ def fit(settings: FitSettings, console: Console) -> None:
     record = {
         "settings": settings.as_json(),
         "data": {"rows": len(rows), "sha256": checksum(rows), **changes},
-        "instruction_strength": encoder.format.instruction_strength if vectors else None,
         "validation": {"before": as_json(before), "after": as_json(after)},
         "losses": losses,
         "versions": versions(),
@@ -106,9 +101,6 @@ def fit(settings: FitSettings, console: Console) -> None:
     (settings.output / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")
     shutil.rmtree(settings.output / CHECKPOINTS, ignore_errors=True)
     display.show_summary(console, before, after, seconds)
-    if vectors:
-        chosen = "" if settings.instruction_strength else ", the best on the validation split"
-        console.print(f"instruction vectors are added {encoder.format.instruction_strength:g} times{chosen}")
     if settings.push:
         push(settings)
     console.print(

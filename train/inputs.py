@@ -43,14 +43,12 @@ class ContextFormat:
 
     template: holds {query} and {instruction}; a query without instruction goes alone.
     instruction_attention: encode the two apart and let the instruction's tokens attend to the query's.
-    instruction_vectors: encode the two apart, the query as the untuned model does, and add the instruction's embedding to it,
-      instruction_strength times.
+    instruction_vectors: encode the two apart, the query as the untuned model does, and add the instruction's embedding to it.
     """
 
     template: str = DEFAULT_TEMPLATE
     instruction_attention: bool = False
     instruction_vectors: bool = False
-    instruction_strength: float = 1.0
 
     def __post_init__(self) -> None:
         try:

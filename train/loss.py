@@ -82,7 +82,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
         with torch.autocast(reps[0][0].device.type, enabled=False):
             contexts, *encoded = (torch.cat(list(parts)).float() for parts in reps)
             if "queries" in labels:  # instructions were encoded, not contexts
-                contexts = labels["queries"] + labels["strength"] * contexts[labels["instruction"]]
+                contexts = labels["queries"] + contexts[labels["instruction"]]
             contexts = normalize(contexts, dim=-1)
             passages = normalize(encoded[0], dim=-1) if encoded else labels["embedded"]
             loss = self.objective_loss(contexts, passages, labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,6 @@ from train.inputs import Context
 Floats = NDArray[np.float64]
 
 CHUNK = 256
-STRENGTHS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 """Contexts scored at a time: 256 rows against a million passages are 1 GB."""
 
 RECALL_AT = (10, 100)
@@ -154,21 +153,6 @@ def grouped(values: Mapping[str, Floats], candidates: Candidates, column: str) -
         str(name): figures({m: v[names == name] for m, v in values.items()}, queries[names == name].tolist())
         for name in sorted(set(names.tolist()))
     }
-
-
-def best_strength(encoder: Encoder, rows: Dataset) -> float:
-    """How many times an instruction's vector is best added to the query's: by strict accuracy on a split, the least of equals.
-
-    Training stops moving vectors once the batch is told apart, which is sooner than an unseen wording is.
-    """
-    candidates = Candidates.of(rows)
-    passages = encoder.passages(candidates.texts)
-    reached = {}
-    for strength in STRENGTHS:
-        encoder.format = replace(encoder.format, instruction_strength=strength)
-        values = Standings.of(DenseScorer(encoder, passages), candidates).values(candidates.queries)
-        reached[strength] = float(by_query(values[STRICT], candidates.queries).mean())
-    return max(STRENGTHS, key=lambda strength: (reached[strength], -strength))
 
 
 def quick_figures(encoder: Encoder, rows: Dataset) -> dict[str, Figure]:

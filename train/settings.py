@@ -60,7 +60,6 @@ class FitSettings:
     freeze_layers: int | None
     freeze_passages: bool
     instruction_vectors: bool
-    instruction_strength: float | None
     seed: int
     cache: Path | None
     save_steps: int
@@ -92,10 +91,7 @@ def parse(argv: Sequence[str]) -> FitSettings:
     for name, low, high in (("plain_pairs", 0, 1), ("blend", 0, 1), ("warmup", 0, 1), ("dropout", 0, 1)):
         if getattr(given, name) is not None and not low <= getattr(given, name) <= high:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(given, name)}: expected a share from 0 to 1.")
-    for name in (
-        *("batch_size", "mini_batch_size", "epochs", "learning_rate", "temperature"),
-        *("instruction_negatives", "instruction_strength"),
-    ):
+    for name in ("batch_size", "mini_batch_size", "epochs", "learning_rate", "temperature", "instruction_negatives"):
         value = getattr(given, name)
         if value is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number above 0.")
@@ -136,7 +132,6 @@ def parse(argv: Sequence[str]) -> FitSettings:
         freeze_layers=given.freeze_layers,
         freeze_passages=given.freeze_passages,
         instruction_vectors=given.instruction_vectors,
-        instruction_strength=given.instruction_strength,
         seed=given.seed,
         cache=given.cache,
         save_steps=given.save_steps,
@@ -148,8 +143,6 @@ def parse(argv: Sequence[str]) -> FitSettings:
 
 def _check_vectors(given: argparse.Namespace) -> None:
     """Refuse flags that would train, or put otherwise, a query that instruction vectors leave as it is."""
-    if given.instruction_strength and not given.instruction_vectors:
-        raise UsageError("--instruction-strength is of --instruction-vectors: give that too.")
     for name in ("no_instructions", "instruction_attention", "plain_pairs", "keep", "template"):
         if given.instruction_vectors and getattr(given, name):
             raise UsageError(
@@ -306,13 +299,6 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train an encoder of instructions alone, whose embedding is added to that of the query: plain queries and "
         "passages are encoded as by the untuned model, an index stays valid, and an epoch costs a tenth",
-    )
-    group.add_argument(
-        "--instruction-strength",
-        type=float,
-        metavar="S",
-        help="with --instruction-vectors, how many times the embedding is added in the end; default: what is best on the "
-        "validation split",
     )
     group.add_argument("--seed", type=int, default=0)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,6 @@ def test_passages_embedded_before_give_the_same_loss_and_leave_their_gradient_ou
 def test_the_loss_of_instruction_vectors_is_that_of_the_contexts_that_they_make(tiny: Path, objective: str) -> None:
     encoder = Encoder.load(str(tiny), EncoderOptions())
     encoder.part(instruction_vectors=True)
-    encoder.format = replace(encoder.format, instruction_strength=1.5)
     encoder.model.eval()
     rows = [row for record in RECORDS for row in RowOptions().rows(record)]
     queries, passages = sorted({row.context.query for row in rows}), sorted({row.passage for row in rows})
@@ -120,9 +118,7 @@ def test_the_loss_of_instruction_vectors_is_that_of_the_contexts_that_they_make(
                       key=lambda context: -len(context))  # fmt: skip
     made = torch.from_numpy(encoder.contexts(contexts))
     place = {context: number for number, context in enumerate(contexts)}
-    label = {
-        name: value for name, value in batch["label"].items() if name not in ("queries", "instruction", "strength")
-    }
+    label = {name: value for name, value in batch["label"].items() if name not in ("queries", "instruction")}
     label["context"] = torch.tensor([place[row.context] for row in rows])
     chosen = collator.choose_instructions(rows)
     width = max(map(len, chosen), default=0)
