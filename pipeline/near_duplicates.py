@@ -61,9 +61,11 @@ class NearIndex(Protocol[_Sketch]):
 
 
 class PassageIndex:
-    """MinHash LSH over word trigrams: rensa makes the sketches, chained hash tables over arrays hold them.
+    """MinHash LSH over word trigrams: rensa makes the sketches, hash tables over arrays hold them.
 
-    rensa's own table needs 1.8 kB a passage, which its allocator keeps when the table is gone; this one needs 0.5 kB.
+    rensa's own table needs 1.8 kB a passage, which its allocator keeps when the table is gone; this one needs 0.6 kB. Texts of
+    one mould share a band with thousands of others, so passages of a bucket lie side by side; only the latest, an eighth at
+    most, form chains.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -72,15 +74,11 @@ class PassageIndex:
         self._permutations = bands * ROWS
         self._bands = np.arange(bands)
         self._count = 0
-        # What is not written yet costs no memory.
-        self._digests = np.empty((1024, self._permutations), np.uint32)
-        self._before = np.empty((1024, bands), np.int32)
-        """[passage, band]: the passage last put into the same bucket before it, -1 for none."""
-        self._last = np.full((bands, 2048), -1, np.int32)
-        """[band, bucket]: the passage last put in, -1 for none."""
+        self._digests = np.empty((1024, self._permutations), np.uint32)  # what is not written yet costs no memory
         # As many agree of a pair at the threshold, but for one in 100,000: what shares a band by chance has fewer.
         spread = math.sqrt(self._permutations * threshold * (1 - threshold))
         self._fewest = self._permutations * threshold + NormalDist().inv_cdf(MISSED / 10) * spread
+        self._settle()
 
     def sketch(self, text: str) -> Digest:
         """The MinHash of a passage."""
@@ -90,16 +88,16 @@ class PassageIndex:
 
     def proposed(self, sketch: Digest) -> list[int]:
         """Numbers of the passages that share a band, and enough of all permutations to be worth the exact test."""
-        bands, before = len(self._bands), self._before.data.cast("B").cast("i")
-        sharing: set[int] = set()
-        for band, last in enumerate(self._last[self._bands, self._buckets(sketch)].tolist()):
+        buckets = self._buckets(sketch)
+        begins, ends = self._begins[self._bands, buckets].tolist(), self._begins[self._bands, buckets + 1].tolist()
+        sharing = [self._settled[band, begin:end] for band, (begin, end) in enumerate(zip(begins, ends, strict=True))]
+        late = []
+        for band, last in enumerate(self._last[self._bands, buckets].tolist()):
             number = last
-            while number >= 0:  # a step is a tenth of a microsecond: texts of one mould share a band with hundreds
-                sharing.add(number)
-                number = before[number * bands + band]
-        if not sharing:
-            return []
-        found = np.array(sorted(sharing), np.int64)
+            while number >= 0:
+                late.append(number)
+                number = self._before[number - self._settled.shape[1]][band]
+        found = np.unique(np.concatenate([*sharing, np.array(late, np.int32)]))
         agree = np.count_nonzero(self._digests[found] == sketch, axis=1)
         worth: list[int] = found[agree >= self._fewest].tolist()
         return worth
@@ -107,40 +105,46 @@ class PassageIndex:
     def add(self, sketch: Digest) -> None:
         """Put a passage in."""
         if self._count == len(self._digests):
-            self._grow()
-        buckets = self._buckets(sketch)
+            grown = np.empty((2 * self._count, self._permutations), np.uint32)
+            grown[: self._count] = self._digests
+            self._digests = grown
         self._digests[self._count] = sketch
-        self._before[self._count] = self._last[self._bands, buckets]
+        buckets = self._buckets(sketch)
+        self._before.append(self._last[self._bands, buckets].tolist())
         self._last[self._bands, buckets] = self._count
         self._count += 1
+        if len(self._before) > max(1024, self._count // 8):
+            self._settle()
 
     def alike(self, a: str, b: str) -> bool:
         """Whether two passages are nearly equal."""
         return jaccard(trigrams(a), trigrams(b)) >= self.threshold
 
-    def _buckets(self, digests: Digest) -> NDArray[np.intp]:
-        """The bucket of each band, (…, bands), by multiplicative hashing."""
-        rows = digests.reshape(*digests.shape[:-1], len(self._bands), ROWS)
-        hashed = (rows * _FACTORS).sum(axis=-1, dtype=np.uint64)
-        buckets: NDArray[np.intp] = (hashed >> np.uint64(65 - self._last.shape[1].bit_length())).astype(np.intp)
-        return buckets
+    def _buckets(self, sketch: Digest) -> NDArray[np.intp]:
+        """The bucket of each band."""
+        return _hashed(sketch.reshape(len(self._bands), ROWS), self._bits)
 
-    def _grow(self) -> None:
-        """Twice the room, twice the buckets; the passages that are there go into the new buckets in their order."""
-        room = 2 * self._count
-        digests = np.empty((room, self._permutations), np.uint32)
-        digests[: self._count] = self._digests
-        self._digests = digests
-        self._before = np.empty((room, len(self._bands)), np.int32)
-        self._last = np.full((len(self._bands), 2 * room), -1, np.int32)
-        buckets = self._buckets(digests[: self._count])
+    def _settle(self) -> None:
+        """Sort all passages into the buckets of each band, which are twice as many as passages, and begin chains anew."""
+        self._bits = max(11, self._count.bit_length() + 1)
+        self._last = np.full((len(self._bands), 1 << self._bits), -1, np.int32)
+        """[band, bucket]: the latest passage of the chain, -1 for none."""
+        self._before: list[list[int]] = []
+        """[passage since the last time][band]: the one before it in the chain."""
+        self._settled = np.empty((len(self._bands), self._count), np.int32)
+        """[band]: all passages by bucket, and in one bucket in their order; begins: where each bucket begins."""
+        self._begins = np.zeros((len(self._bands), (1 << self._bits) + 1), np.int32)
         for band in self._bands:
-            order = np.argsort(buckets[:, band], kind="stable")
-            sorted_buckets = buckets[order, band]
-            begins = np.append(True, sorted_buckets[1:] != sorted_buckets[:-1])
-            self._before[order, band] = np.where(begins, -1, np.append(-1, order[:-1]))
-            ends = np.append(begins[1:], True)
-            self._last[band, sorted_buckets[ends]] = order[ends]
+            buckets = _hashed(self._digests[: self._count, band * ROWS : (band + 1) * ROWS], self._bits)
+            self._settled[band] = np.argsort(buckets, kind="stable")
+            self._begins[band, 1:] = np.cumsum(np.bincount(buckets, minlength=1 << self._bits))
+
+
+def _hashed(rows: Digest, bits: int) -> NDArray[np.intp]:
+    """A number of so many bits for each band's rows, (…, ROWS), by multiplicative hashing."""
+    hashed = (rows * _FACTORS).sum(axis=-1, dtype=np.uint64)
+    numbers: NDArray[np.intp] = (hashed >> np.uint64(64 - bits)).astype(np.intp)
+    return numbers
 
 
 class QueryIndex:
