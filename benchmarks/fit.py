@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from train.batches import Collator, RowOptions
 from train.data import UNJUDGED, load_rows
 from train.encoder import find_model
-from train.inputs import ContextFormat, passage_features
+from train.inputs import ContextFormat, text_features
 from train.loss import ObjectiveLoss
 from train.objectives import Objective
 from train.versions import quiet
@@ -103,7 +103,7 @@ def make_contenders(model: SentenceTransformer, given: argparse.Namespace) -> li
     def theirs(tuples: list[Record]) -> tuple[list[dict[str, Any]], Any]:
         rows = [row for record in tuples for row in RowOptions().rows(record)]
         contexts = ContextFormat().features(model, [row.context for row in rows])
-        return [contexts, passage_features(model, [row.passage for row in rows])], None
+        return [contexts, text_features(model, [row.passage for row in rows], "document")], None
 
     mini = given.mini_batch_size
     return [

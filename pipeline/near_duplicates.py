@@ -63,9 +63,9 @@ class NearIndex(Protocol[_Sketch]):
 class PassageIndex:
     """MinHash LSH over word trigrams: rensa makes the sketches, hash tables over arrays hold them.
 
-    rensa's own table needs 1.8 kB a passage, which its allocator keeps when the table is gone; this one needs 0.6 kB. Texts of
-    one mould share a band with thousands of others, so passages of a bucket lie side by side; only the latest, an eighth at
-    most, form chains.
+    rensa's own table needs 1.8 kB a passage, which its allocator keeps when the table is gone; this one needs 0.6 kB. Some texts
+    share a band with thousands of others, so passages of a bucket lie side by side; only the latest, an eighth at most, form
+    chains.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -78,7 +78,7 @@ class PassageIndex:
         # As many agree of a pair at the threshold, but for one in 100,000: what shares a band by chance has fewer.
         spread = math.sqrt(self._permutations * threshold * (1 - threshold))
         self._fewest = self._permutations * threshold + NormalDist().inv_cdf(MISSED / 10) * spread
-        self._settle()
+        self._sort()
 
     def sketch(self, text: str) -> Digest:
         """The MinHash of a passage."""
@@ -90,13 +90,13 @@ class PassageIndex:
         """Numbers of the passages that share a band, and enough of all permutations to be worth the exact test."""
         buckets = self._buckets(sketch)
         begins, ends = self._begins[self._bands, buckets].tolist(), self._begins[self._bands, buckets + 1].tolist()
-        sharing = [self._settled[band, begin:end] for band, (begin, end) in enumerate(zip(begins, ends, strict=True))]
+        sharing = [self._sorted[band, begin:end] for band, (begin, end) in enumerate(zip(begins, ends, strict=True))]
         late = []
         for band, last in enumerate(self._last[self._bands, buckets].tolist()):
             number = last
             while number >= 0:
                 late.append(number)
-                number = self._before[number - self._settled.shape[1]][band]
+                number = self._before[number - self._sorted.shape[1]][band]
         found = np.unique(np.concatenate([*sharing, np.array(late, np.int32)]))
         agree = np.count_nonzero(self._digests[found] == sketch, axis=1)
         worth: list[int] = found[agree >= self._fewest].tolist()
@@ -114,7 +114,7 @@ class PassageIndex:
         self._last[self._bands, buckets] = self._count
         self._count += 1
         if len(self._before) > max(1024, self._count // 8):
-            self._settle()
+            self._sort()
 
     def alike(self, a: str, b: str) -> bool:
         """Whether two passages are nearly equal."""
@@ -124,19 +124,19 @@ class PassageIndex:
         """The bucket of each band."""
         return _hashed(sketch.reshape(len(self._bands), ROWS), self._bits)
 
-    def _settle(self) -> None:
+    def _sort(self) -> None:
         """Sort all passages into the buckets of each band, which are twice as many as passages, and begin chains anew."""
         self._bits = max(11, self._count.bit_length() + 1)
         self._last = np.full((len(self._bands), 1 << self._bits), -1, np.int32)
         """[band, bucket]: the latest passage of the chain, -1 for none."""
         self._before: list[list[int]] = []
         """[passage since the last time][band]: the one before it in the chain."""
-        self._settled = np.empty((len(self._bands), self._count), np.int32)
+        self._sorted = np.empty((len(self._bands), self._count), np.int32)
         """[band]: all passages by bucket, and in one bucket in their order; begins: where each bucket begins."""
         self._begins = np.zeros((len(self._bands), (1 << self._bits) + 1), np.int32)
         for band in self._bands:
             buckets = _hashed(self._digests[: self._count, band * ROWS : (band + 1) * ROWS], self._bits)
-            self._settled[band] = np.argsort(buckets, kind="stable")
+            self._sorted[band] = np.argsort(buckets, kind="stable")
             self._begins[band, 1:] = np.cumsum(np.bincount(buckets, minlength=1 << self._bits))
 
 

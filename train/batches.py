@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.records import CONTEXTS, DOCUMENT, MINED_DOCUMENTS, MINED_RELEVANCE, PASSAGES, QUERY_POSITIVE
 from train.errors import UsageError
-from train.inputs import Context, ContextFormat, instruction_features, passage_features
+from train.inputs import INSTRUCTION, Context, ContextFormat, text_features
 from train.keeping import Embedded, Untuned
 from train.objectives import MINED_SLOT, PLAIN_SLOT
 
@@ -193,13 +193,13 @@ class Collator:
             )
         if self.embedded and self.embedded.queries is not None:
             instructions = _by_length([c.instruction for c in contexts if c.instruction is not None])
-            features = {"context": instruction_features(self.model, list(instructions))}
+            features = {"context": text_features(self.model, list(instructions), INSTRUCTION)}
             label["queries"] = torch.stack([self.embedded.queries[c.query] for c in contexts])
             label["instruction"] = torch.tensor([instructions[c.instruction] for c in contexts])
         else:
             features = {"context": self.format.features(self.model, list(contexts))}
         if self.embedded is None:
-            features["passage"] = passage_features(self.model, list(passages))
+            features["passage"] = text_features(self.model, list(passages), "document")
         else:
             label["embedded"] = torch.stack([self.embedded.passages[text] for text in passages])
         columns = {f"{name}_{key}": value for name, each in features.items() for key, value in each.items()}

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,9 +27,7 @@ from train.inputs import (
     Context,
     ContextFormat,
     InstructionPooling,
-    instruction_features,
-    passage_features,
-    query_features,
+    text_features,
 )
 
 PACKAGE = "package:"
@@ -108,7 +107,7 @@ class Encoder:
         self.passage_model = copy.deepcopy(self.passage_model).eval().requires_grad_(False)
         _pooling(self.passage_model).__class__ = Pooling  # passages hold no instruction that could attend
         if instruction_vectors:
-            self.format = replace(self.format, instruction_vectors=True)
+            self.format = replace(self.format, instruction_attention=False, instruction_vectors=True)
             # how far an instruction moves a query is for training to find
             modules = [module for module in self.model.children() if not isinstance(module, Normalize)]
             self.model = SentenceTransformer(
@@ -123,16 +122,18 @@ class Encoder:
         wanted = [place for place, context in enumerate(contexts) if context.instruction is not None]
         if wanted:
             instructions = [contexts[place].instruction or "" for place in wanted]
-            made[wanted] = _unit(made[wanted] + self._encode(self.model, instructions, instruction_features))
+            made[wanted] = _unit(
+                made[wanted] + self._encode(self.model, instructions, partial(text_features, task=INSTRUCTION))
+            )
         return made
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(queries, dimensions), normalised, by the encoder of passages: what instruction vectors are added to."""
-        return _unit(self._encode(self.passage_model, texts, query_features))
+        return _unit(self._encode(self.passage_model, texts, partial(text_features, task="query")))
 
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(passages, dimensions), normalised."""
-        return _unit(self._encode(self.passage_model, texts, passage_features))
+        return _unit(self._encode(self.passage_model, texts, partial(text_features, task="document")))
 
     def _encode(
         self,

@@ -59,6 +59,9 @@ def fit(settings: FitSettings, console: Console) -> None:
     )
     validation, test = load_rows(settings.data, "validation"), load_rows(settings.data, "test")
     encoder = Encoder.load(settings.model, settings.encoder)
+    vectors = settings.instruction_vectors or encoder.format.instruction_vectors
+    if vectors:
+        settings.check_for_vectors()
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     console.quiet = not first
     display.show_data(
@@ -73,10 +76,8 @@ def fit(settings: FitSettings, console: Console) -> None:
     before = quick_figures(encoder, validation)
     untuned = weights(encoder.model) if settings.blend < 1 else {}
     began = time.monotonic()
-    vectors = settings.instruction_vectors or encoder.format.instruction_vectors
-    apart = (
-        vectors or settings.freeze_passages or encoder.passage_model is not encoder.model
-    )  # as a fit with the flag left it
+    # a folder that a fit with one of the flags left goes on as it was
+    apart = vectors or settings.freeze_passages or encoder.passage_model is not encoder.model
     embedded = part(encoder, rows, settings.cache, console, instruction_vectors=vectors) if apart else None
     make_trainable(settings, encoder)
     losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)], embedded)
@@ -123,7 +124,7 @@ def part(
     if not instruction_vectors:
         return Embedded(passages)
     queries = sorted({*rows[QUERY_POSITIVE], *rows[QUERY_NEGATIVE]})
-    with console.status(f"encoding {len(queries):,} queries"):
+    with display.counting(console, f"encoding {len(queries):,} queries"):
         return Embedded(passages, dict(zip(queries, torch.from_numpy(encoder.queries(queries)), strict=True)))
 
 

@@ -72,17 +72,24 @@ class ContextFormat:
             texts = [text for context in contexts for text in (context.query, context.instruction or "")]
         else:
             texts = [self.text(context) for context in contexts]
-        prompt = model.prompts.get("query") or None
-        features: dict[str, Any] = model.preprocess(texts, prompt=prompt, task="query")
+        features = text_features(model, texts, "query")
         if self.instruction_attention:
             features["texts_apart"] = True
         return features
 
     @classmethod
     def of(cls, model: str) -> ContextFormat | None:
-        """What the model's folder, or its repository on the Hub, says; None where it says nothing."""
+        """What the model's folder, or its repository on the Hub, says; None where it says nothing.
+
+        Raises UsageError for a file that this version can't read.
+        """
         file = load_file_path(model, FORMAT_FILE)
-        return cls(**json.loads(Path(file).read_text())) if file else None
+        try:
+            return cls(**json.loads(Path(file).read_text())) if file else None
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"{model}: its {FORMAT_FILE} can't be read ({error}); was it written by another version of this project?"
+            ) from None
 
     def save(self, folder: Path) -> None:
         """Write it into a model's folder."""
@@ -117,21 +124,7 @@ def instruction_attention(instruction: Tensor, query: Tensor, instruction_mask: 
     return pooled
 
 
-def query_features(model: SentenceTransformer, queries: Sequence[str]) -> dict[str, Any]:
-    """Tokenised queries, with the model's own prompt and length for them."""
-    prompt = model.prompts.get("query") or None
-    features: dict[str, Any] = model.preprocess(list(queries), prompt=prompt, task="query")
-    return features
-
-
-def instruction_features(model: SentenceTransformer, instructions: Sequence[str]) -> dict[str, Any]:
-    """Tokenised instructions, for a model that encodes them apart from queries."""
-    features: dict[str, Any] = model.preprocess(list(instructions), task=INSTRUCTION)
-    return features
-
-
-def passage_features(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, Any]:
-    """Tokenised passages, with the model's own prompt and length for them."""
-    prompt = model.prompts.get("document") or None
-    features: dict[str, Any] = model.preprocess(list(texts), prompt=prompt, task="document")
+def text_features(model: SentenceTransformer, texts: Sequence[str], task: str) -> dict[str, Any]:
+    """Tokenised texts, with the model's own prompt and length for a task: query, document or INSTRUCTION."""
+    features: dict[str, Any] = model.preprocess(list(texts), prompt=model.prompts.get(task) or None, task=task)
     return features

@@ -67,6 +67,19 @@ class FitSettings:
     restart: bool
     push: str | None
 
+    def check_for_vectors(self) -> None:
+        """Raise UsageError for flags that would train, or put otherwise, a query that instruction vectors leave as it is."""
+        wrong = {
+            "no-instructions": not self.instructions,
+            "instruction-attention": self.encoder.instruction_attention,
+            "plain-pairs": self.plain_pairs,
+            "template": self.encoder.template,
+        }
+        for name in (name for name, given in wrong.items() if given):
+            raise UsageError(
+                f"--{name} can't go with instruction vectors, which are added to the untuned query's embedding: leave it out."
+            )
+
     def as_json(self) -> dict[str, Any]:
         """What decides the weights: equal settings go on from each other's checkpoints."""
         left_out = ("output", "cache", "save_steps", "report_to", "restart", "push")
@@ -101,7 +114,6 @@ def parse(argv: Sequence[str]) -> FitSettings:
         )
     if given.freeze_layers is not None and given.freeze_layers < 0:
         raise UsageError(f"--freeze-layers {given.freeze_layers}: expected a number of layers from 0.")
-    _check_vectors(given)
     if given.instruction_attention and (given.mini_batch_size or 0) % 2:
         raise UsageError("--instruction-attention encodes texts in pairs: give an even --mini-batch-size.")
     return FitSettings(
@@ -139,16 +151,6 @@ def parse(argv: Sequence[str]) -> FitSettings:
         restart=given.restart,
         push=given.push,
     )
-
-
-def _check_vectors(given: argparse.Namespace) -> None:
-    """Refuse flags that would train, or put otherwise, a query that instruction vectors leave as it is."""
-    for name in ("no_instructions", "instruction_attention", "plain_pairs", "keep", "template"):
-        if given.instruction_vectors and getattr(given, name):
-            raise UsageError(
-                f"--{name.replace('_', '-')} and --instruction-vectors: the latter adds an instruction's embedding to the "
-                "untuned query's, so leave the former out."
-            )
 
 
 def add_encoder_flags(parser: argparse.ArgumentParser) -> None:
@@ -298,7 +300,8 @@ def parser() -> argparse.ArgumentParser:
         "--instruction-vectors",
         action="store_true",
         help="train an encoder of instructions alone, whose embedding is added to that of the query: plain queries and "
-        "passages are encoded as by the untuned model, an index stays valid, and an epoch costs a tenth",
+        "passages are encoded as by the untuned model, an index stays valid, and an epoch costs half of that with "
+        "--freeze-passages",
     )
     group.add_argument("--seed", type=int, default=0)
 

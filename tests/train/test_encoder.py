@@ -145,6 +145,15 @@ def test_the_format_file_is_plain_json(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "context_format.json").read_text())["template"] == "{query} | {instruction}"
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"template": "{query} {instruction}", "a_field_of_tomorrow": 1}'])
+def test_a_format_file_that_cannot_be_read_is_one_sentence(tiny: Path, tmp_path: Path, text: str) -> None:
+    SentenceTransformer(str(tiny)).save(str(tmp_path))
+    (tmp_path / "context_format.json").write_text(text)
+    with pytest.raises(UsageError, match=r"context_format\.json can't be read") as raised:
+        Encoder.load(str(tmp_path), EncoderOptions())
+    assert "\n" not in str(raised.value)
+
+
 def test_without_dropout_training_mode_repeats_itself(tiny: Path) -> None:
     encoder = Encoder.load(str(tiny), EncoderOptions())
     features = encoder.model.preprocess(TEXTS)

@@ -164,8 +164,7 @@ def test_an_instruction_vector_is_added_to_the_untuned_query(
     shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     output = tmp_path / "model"
-    flags = ("--instruction-vectors", "--context-length", "20", *flags)
-    assert run(shards, tiny, output, *flags) == 0
+    assert run(shards, tiny, output, "--instruction-vectors", "--context-length", "20", *flags) == 0
     tuned, untuned = SentenceTransformer(str(output)), SentenceTransformer(str(tiny))
     passages, query = load_rows(str(shards), "train")["document"][:4], "the bridge"
     assert np.allclose(tuned.encode_document(passages), untuned.encode_document(passages), atol=1e-6)
@@ -176,12 +175,12 @@ def test_an_instruction_vector_is_added_to_the_untuned_query(
     loaded = Encoder.load(str(output), EncoderOptions())
     alone, both = loaded.contexts([Context(query), Context(query, "as a list")])
     assert np.allclose(alone, plain, atol=1e-6)
-    joined = plain + vector
-    assert np.allclose(both, joined / np.linalg.norm(joined), atol=1e-6)
+    assert np.allclose(both, (plain + vector) / np.linalg.norm(plain + vector), atol=1e-6)
     assert len({file.stat().st_ino for file in output.rglob("model.safetensors")}) == 2  # queries' and passages' is one
     assert run(shards, output, tmp_path / "again", "--max-steps", "2") == 0  # begun from vectors, it keeps them
     again = Encoder.load(str(tmp_path / "again"), EncoderOptions())
     assert np.allclose(again.contexts([Context(query)])[0], plain, atol=1e-6)
+    assert run(shards, output, tmp_path / "plain", "--plain-pairs", "1") == 2  # which the folder's own format rules out
     assert not np.allclose(again.contexts([Context(query, "as a list")])[0], both, atol=1e-4)
 
 
@@ -220,8 +219,8 @@ def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation:
         (("--mined-negatives", "4"), "pipeline.run --mine"),
         (("--hold-out-group", "z"), "there are a, b, c, d"),
         (("--instruction-attention", "--mini-batch-size", "3"), "even --mini-batch-size"),
-        (("--instruction-vectors", "--plain-pairs", "1"), "--plain-pairs and --instruction-vectors"),
-        (("--instruction-vectors", "--no-instructions"), "--no-instructions and --instruction-vectors"),
+        (("--instruction-vectors", "--plain-pairs", "1"), "--plain-pairs can't go with instruction vectors"),
+        (("--instruction-vectors", "--no-instructions"), "--no-instructions can't go with instruction vectors"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
