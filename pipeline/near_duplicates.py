@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import NormalDist
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,14 @@ _FACTORS: Final = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB13
 _QUERIES: Final = (QUERY_POSITIVE, QUERY_NEGATIVE)
 _OF_THE_SOURCE: Final = frozenset((QUERY_POSITIVE, DOCUMENT))
 
-Digest = NDArray[np.uint32]
-"""The minima of all permutations."""
+
+class MinHash(NamedTuple):
+    """A passage's sketch: the minima of all permutations, and a hash of each band's."""
+
+    digest: NDArray[np.uint32]
+    bands: NDArray[np.uint64]
+
+
 _Sketch = TypeVar("_Sketch")
 Clusters = Counter[int]
 """Size of a cluster of near-duplicates -> how many clusters have it."""
@@ -63,13 +69,13 @@ class NearIndex(Protocol[_Sketch]):
 class PassageIndex:
     """MinHash LSH over word trigrams: rensa makes the sketches, hash tables over arrays hold them.
 
-    rensa's own table needs 1.8 kB a passage, which its allocator keeps when the table is gone; this one needs 0.6 kB. Some texts
-    share a band with thousands of others, so passages of a bucket lie side by side; only the latest, an eighth at most, form
-    chains.
+    rensa's own table needs 1.8 kB a passage, which its allocator keeps when the table is gone; this one needs 0.6 kB. Those put
+    in latest form chains. Some texts share a band with thousands of others, so once there are more than `few` in chains, and an
+    eighth of all, passages of a bucket are brought side by side.
     """
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
+    def __init__(self, threshold: float, few: int = 1 << 16) -> None:
+        self.threshold, self.few = threshold, few
         bands = math.ceil(math.log(MISSED) / math.log1p(-(min(threshold, 0.99) ** ROWS)))
         self._permutations = bands * ROWS
         self._bands = np.arange(bands)
@@ -80,71 +86,74 @@ class PassageIndex:
         self._fewest = self._permutations * threshold + NormalDist().inv_cdf(MISSED / 10) * spread
         self._sort()
 
-    def sketch(self, text: str) -> Digest:
+    def sketch(self, text: str) -> MinHash:
         """The MinHash of a passage."""
         made = RMinHash(num_perm=self._permutations, seed=_SEED)
         made.update(list(trigrams(text)))
-        return np.array(made.digest(), np.uint32)
+        digest = np.array(made.digest(), np.uint32)
+        return MinHash(digest, _hashed(digest.reshape(-1, ROWS)))
 
-    def proposed(self, sketch: Digest) -> list[int]:
+    def proposed(self, sketch: MinHash) -> list[int]:
         """Numbers of the passages that share a band, and enough of all permutations to be worth the exact test."""
-        buckets = self._buckets(sketch)
-        begins, ends = self._begins[self._bands, buckets].tolist(), self._begins[self._bands, buckets + 1].tolist()
-        sharing = [self._sorted[band, begin:end] for band, (begin, end) in enumerate(zip(begins, ends, strict=True))]
-        late = []
+        buckets = (sketch.bands >> self._shift).astype(np.intp)
+        first_late, sharing = self._sorted.shape[1], []
         for band, last in enumerate(self._last[self._bands, buckets].tolist()):
             number = last
             while number >= 0:
-                late.append(number)
-                number = self._before[number - self._sorted.shape[1]][band]
-        found = np.unique(np.concatenate([*sharing, np.array(late, np.int32)]))
-        agree = np.count_nonzero(self._digests[found] == sketch, axis=1)
+                sharing.append(number)
+                number = self._before[number - first_late][band]
+        found = np.array(sharing, np.int32)
+        if first_late:
+            begins, ends = self._begins[self._bands, buckets].tolist(), self._begins[self._bands, buckets + 1].tolist()
+            early = (self._sorted[band, begin:end] for band, (begin, end) in enumerate(zip(begins, ends, strict=True)))
+            found = np.concatenate([found, *early])
+        if not len(found):
+            return []
+        found = np.unique(found)
+        agree = np.count_nonzero(self._digests[found] == sketch.digest, axis=1)
         worth: list[int] = found[agree >= self._fewest].tolist()
         return worth
 
-    def add(self, sketch: Digest) -> None:
+    def add(self, sketch: MinHash) -> None:
         """Put a passage in."""
         if self._count == len(self._digests):
             grown = np.empty((2 * self._count, self._permutations), np.uint32)
             grown[: self._count] = self._digests
             self._digests = grown
-        self._digests[self._count] = sketch
-        buckets = self._buckets(sketch)
+        self._digests[self._count] = sketch.digest
+        buckets = (sketch.bands >> self._shift).astype(np.intp)
         self._before.append(self._last[self._bands, buckets].tolist())
         self._last[self._bands, buckets] = self._count
         self._count += 1
-        if len(self._before) > max(1024, self._count // 8):
+        if len(self._before) > max(self.few, self._count // 8):
             self._sort()
 
     def alike(self, a: str, b: str) -> bool:
         """Whether two passages are nearly equal."""
         return jaccard(trigrams(a), trigrams(b)) >= self.threshold
 
-    def _buckets(self, sketch: Digest) -> NDArray[np.intp]:
-        """The bucket of each band."""
-        return _hashed(sketch.reshape(len(self._bands), ROWS), self._bits)
-
     def _sort(self) -> None:
         """Sort all passages into the buckets of each band, which are twice as many as passages, and begin chains anew."""
-        self._bits = max(11, self._count.bit_length() + 1)
-        self._last = np.full((len(self._bands), 1 << self._bits), -1, np.int32)
+        bits = max(self.few, 2 * self._count).bit_length()
+        self._shift = np.uint64(64 - bits)
+        self._last = np.full((len(self._bands), 1 << bits), -1, np.int32)
         """[band, bucket]: the latest passage of the chain, -1 for none."""
         self._before: list[list[int]] = []
         """[passage since the last time][band]: the one before it in the chain."""
         self._sorted = np.empty((len(self._bands), self._count), np.int32)
         """[band]: all passages by bucket, and in one bucket in their order; begins: where each bucket begins."""
-        self._begins = np.zeros((len(self._bands), (1 << self._bits) + 1), np.int32)
+        self._begins = np.zeros((len(self._bands), (1 << bits) + 1), np.int32)
         for band in self._bands:
-            buckets = _hashed(self._digests[: self._count, band * ROWS : (band + 1) * ROWS], self._bits)
+            hashed = _hashed(self._digests[: self._count, band * ROWS : (band + 1) * ROWS])
+            buckets = (hashed >> self._shift).astype(np.intp)
             self._sorted[band] = np.argsort(buckets, kind="stable")
-            self._begins[band, 1:] = np.cumsum(np.bincount(buckets, minlength=1 << self._bits))
+            self._begins[band, 1:] = np.cumsum(np.bincount(buckets, minlength=1 << bits))
 
 
-def _hashed(rows: Digest, bits: int) -> NDArray[np.intp]:
-    """A number of so many bits for each band's rows, (…, ROWS), by multiplicative hashing."""
-    hashed = (rows * _FACTORS).sum(axis=-1, dtype=np.uint64)
-    numbers: NDArray[np.intp] = (hashed >> np.uint64(64 - bits)).astype(np.intp)
-    return numbers
+def _hashed(rows: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """A number for each band's rows, (…, ROWS), by multiplicative hashing: the upper bits are the random ones."""
+    hashed: NDArray[np.uint64] = (rows * _FACTORS).sum(axis=-1, dtype=np.uint64)
+    return hashed
 
 
 class QueryIndex:

@@ -94,7 +94,8 @@ def test_clusters_are_those_of_brute_force_in_any_order(seed: int, threshold: fl
         chance.shuffle(texts)
 
 
-def test_an_index_that_grows_proposes_what_shares_a_band_and_nothing_that_does_not() -> None:
+@pytest.mark.parametrize("few", [100, 1 << 16])
+def test_an_index_that_grows_proposes_what_shares_a_band_and_nothing_that_does_not(few: int) -> None:
     rng = random.Random(0)
     texts: list[str] = []
     for _ in range(2600):  # more than the index has room for at first, twice over
@@ -105,18 +106,19 @@ def test_an_index_that_grows_proposes_what_shares_a_band_and_nothing_that_does_n
             texts.append(" ".join(copy))
         else:
             texts.append(" ".join(f"w{rng.randrange(3000)}" for _ in range(50)))
-    index = PassageIndex(DEFAULT)
-    sketches = np.array([index.sketch(text) for text in texts])
+    index = PassageIndex(DEFAULT, few)
+    made = [index.sketch(text) for text in texts]
+    sketches = np.array([sketch.digest for sketch in made])
     bands = sketches.reshape(len(texts), -1, ROWS)
     proposals = 0
     for number, sketch in enumerate(sketches):
-        proposed = index.proposed(sketch)
+        proposed = index.proposed(made[number])
         proposals += len(proposed)
         shares = (bands[:number] == bands[number]).all(axis=2).any(axis=1)
         near = np.count_nonzero(sketches[:number] == sketch, axis=1) >= DEFAULT * sketches.shape[1]
         assert set(np.flatnonzero(shares & near)) <= set(proposed)
         assert proposed == sorted(proposed)
-        index.add(sketch)
+        index.add(made[number])
     assert 100 < proposals < len(texts)
 
 
