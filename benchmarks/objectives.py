@@ -4,17 +4,20 @@
 
 What follows `--` goes to every fit, as flags of `python -m train.fit`. The ablations are of --ablate's objective; those that can't go with
 instruction vectors are made with --freeze-passages instead, beside a line of that objective trained so.
-A run that was stopped goes on after the last line that it finished.
+A run that was stopped goes on after the last line that it finished. --jobs N makes N lines at a time, in a process each: on a GPU, one line
+alone leaves it idle most of the time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ SHOWN = ("accuracy (I+,Q+)", "accuracy (I-,Q+)", "strict accuracy", "p-MRR", "nD
 def main() -> None:
     quiet()
     given, console = arguments(), Console(soft_wrap=True)
-    lines = {objective: ("--objective", objective) for objective in OBJECTIVES}
+    lines: dict[str, tuple[str, ...]] = {objective: ("--objective", objective) for objective in OBJECTIVES}
     lines |= {f"{given.ablate} {flag}": ("--objective", given.ablate, flag) for flag in ABLATIONS}
     if "--instruction-vectors" in given.flags:
         lines[f"{given.ablate} {APART}"] = ("--objective", given.ablate, APART)
@@ -55,10 +58,20 @@ def main() -> None:
         }
     done: dict[str, Any] = json.loads(given.output.read_text())["lines"] if given.output.is_file() else {}
     given.output.parent.mkdir(parents=True, exist_ok=True)
-    for name, flags in lines.items():
-        if name not in done:
-            others = [flag for flag in given.flags if APART not in flags or flag != "--instruction-vectors"]
-            done[name] = measured(given, [*flags, *others])
+    others = {
+        name: [flag for flag in given.flags if APART not in flags or flag != "--instruction-vectors"]
+        for name, flags in lines.items()
+    }
+    # processes that are started anew: a forked one can't use a GPU
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        made = {
+            pool.submit(measured, given, [*flags, *others[name]]): name
+            for name, flags in lines.items()
+            if name not in done
+        }
+        for line in as_completed(made):
+            name = made[line]
+            done[name] = line.result()
             console.print(name, *(f"{metric} {done[name]['figures'][metric]['mean']:.3f}" for metric in SHOWN))
             given.output.write_text(
                 json.dumps(
@@ -67,13 +80,15 @@ def main() -> None:
             )
     rows = [
         [name, *(shown(line["figures"][metric]) for metric in SHOWN), f"{line['seconds']:.0f}"]
-        for name, line in done.items()
+        for name in lines
+        for line in (done[name],)
     ]
     console.print("\n".join(table(["objective", *SHOWN, "s"], rows)), markup=False, highlight=False)
 
 
 def measured(given: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
     """One fit from the same start, and its figures on the split."""
+    quiet()
     with tempfile.TemporaryDirectory() as folder:
         settings = parse([given.data, "--model", given.model, "--output", folder, *flags])
         rows, _ = training_rows(given.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
@@ -102,6 +117,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="validation")
     parser.add_argument("--ablate", default="multi:P,IQ", metavar="OBJECTIVE", help="whose ablations are measured")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
+    parser.add_argument("--jobs", type=int, default=1, help="lines at a time (default: 1)")
     parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="flags of train.fit")
     return parser.parse_args()
 
