@@ -12,7 +12,7 @@ from pipeline.chat.offline.judging import judge
 from pipeline.chat.offline.poisoning import poison_instruction, poison_query
 from pipeline.chat.request import Answer, ChatRequest, Usage
 
-VERSION: Final = "offline-rules-3"
+VERSION: Final = "offline-rules-4"
 
 
 class OfflineModel:
