@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 DIGITS: Final = 9
 """Longest id that is read as a number here. Other ids are no worse, only slower."""
 
-_TAB, _ZERO = b"\t0"
+_TAB, _LINE_FEED, _ZERO = b"\t\n0"
 _SPACE: Final = np.array([bytes([byte]).isspace() for byte in range(256)])
 
 
@@ -33,9 +33,12 @@ class Scanner:
     """Knows which ids are wanted."""
 
     def __init__(self, wanted: Iterable[str]) -> None:
-        numbers = [int(key) for key in wanted if key.isdecimal() and len(key) <= DIGITS and str(int(key)) == key]
-        self._wanted = np.zeros(max(numbers, default=0) + 1, np.bool_)
-        self._wanted[numbers] = True
+        names = np.frombuffer("\n".join(("0", *wanted, "")).encode(), np.uint8)  # one more, so that it is never empty
+        ends = np.flatnonzero(names == _LINE_FEED)
+        numbers, are_numbers = _numbers(names, np.append(0, ends[:-1] + 1), ends)
+        numbers, are_numbers = numbers[1:], are_numbers[1:]
+        self._wanted = np.zeros(numbers.max(where=are_numbers, initial=0) + 1, np.bool_)
+        self._wanted[numbers[are_numbers]] = True
 
     def notable(self, data: bytes, ends: NDArray[np.int64]) -> Notable:
         """Lines that are wanted or not plainly fine, in order.
