@@ -27,7 +27,7 @@ MAX_LINE: Final = 1_000_000
 class Block:
     """Consecutive lines. `first` is the number of the first, from 1.
 
-    plain: no line in it is overlong or ends in `\\r`, and it is not the file's start, so that
+    plain: no line in it is overlong or ends in `\\r`, and it is not the file's first line, so that
     only its encoding and its columns can be wrong.
     A line over MAX_LINE is cut, and stays longer than MAX_LINE.
     """
@@ -124,11 +124,16 @@ def read_blocks(path: Path, report: SourceReport, progress: Progress | None) -> 
         if cut < 0:
             rest = (rest + chunk)[: MAX_LINE + 1]
             continue
-        data = rest + chunk[: cut + 1]
+        data = b"".join((rest, memoryview(chunk)[: cut + 1]))
         rest = chunk[cut + 1 :][: MAX_LINE + 1]
         ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_FEED)
-        yield Block(number, data, ends, plain=number > 1 and not _is_odd(data, int(ends[0])))
-        number += len(ends)
+        if number == 1:  # the first line alone, so that the rest of its chunk can be plain
+            first, number = int(ends[0]) + 1, 2
+            yield Block(1, data[:first], ends[:1], plain=False)
+            data, ends = data[first:], ends[1:] - first
+        if len(ends):
+            yield Block(number, data, ends, plain=not _is_odd(data, int(ends[0])))
+            number += len(ends)
     if rest:
         yield Block(number, rest + b"\n", np.array([len(rest)]), plain=False)
         number += 1
