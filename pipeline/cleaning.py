@@ -75,11 +75,15 @@ class CleaningOptions:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The seeds, sorted by id, the account of how they came about, and all pairs judged relevant, sampled or not."""
+    """The seeds, sorted by id, the account of how they came about, and all pairs judged relevant, sampled or not.
+
+    near_passages: ids of seeds whose passages are nearly equal, as many pairs as connect all that are connected.
+    """
 
     seeds: list[Seed]
     report: SourceReport
     pairs: Sequence[Pair]
+    near_passages: Sequence[tuple[str, str]] = ()
 
 
 def normalise(text: str) -> str:
@@ -148,7 +152,7 @@ def select_seeds(
             f"{report.name}, split {report.split}: none of {len(order):,} pairs passed cleaning: {reasons}."
         )
     seeds.sort(key=lambda s: s.id)
-    return Selection(seeds, report, judged.pairs)
+    return Selection(seeds, report, judged.pairs, faults.near_passages)
 
 
 class _Faults:
@@ -194,6 +198,11 @@ class _Faults:
     def clusters(self) -> Clusters:
         """Sizes of the clusters of near-duplicates."""
         return self._twins.clusters if self._twins else Counter()
+
+    @property
+    def near_passages(self) -> list[tuple[str, str]]:
+        """Ids of seeds that are fine and whose passages are nearly equal."""
+        return self._twins.near_passages if self._twins else []
 
 
 def _id(pair: Pair) -> str:

@@ -198,19 +198,30 @@ class Twins:
     def __init__(self, threshold: float) -> None:
         self._passages = PassageIndex(threshold)
         self._kept: list[Seed] = []
+        self._joined = DisjointSet()
         self._sizes: Counter[str] = Counter()
+        self.near_passages: list[tuple[str, str]] = []
+        """Ids of kept seeds with nearly equal passages: of a big cluster not every pair, but as many as connect it."""
 
     def of(self, seed: Seed) -> str | None:
         """The id of the kept twin; None, and the seed is kept, where there is none."""
         sketch = self._passages.sketch(seed.document)
         words = content_words(seed.query)
+        near: list[int] = []
         for number in self._passages.proposed(sketch):
             other = self._kept[number]
-            if jaccard(words, content_words(other.query)) >= self._passages.threshold and self._passages.alike(
-                seed.document, other.document
-            ):
+            alike_queries = jaccard(words, content_words(other.query)) >= self._passages.threshold
+            known = not alike_queries and any(self._joined.connected(number, one) for one in near)
+            if known or not self._passages.alike(seed.document, other.document):
+                continue
+            if alike_queries:
                 self._sizes[other.id] += 1
                 return other.id
+            near.append(number)
+        self._joined.add(len(self._kept))
+        for number in near:
+            self._joined.merge(number, len(self._kept))
+            self.near_passages.append((self._kept[number].id, seed.id))
         self._passages.add(sketch)
         self._kept.append(seed)
         return None

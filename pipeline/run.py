@@ -81,7 +81,7 @@ def run(options: Options, output: Output, console: Console) -> int:
         check_mineable(source)
     selection = read(source, options, console)
     read_in = time.monotonic() - began
-    seeds = assign_splits(selection.seeds, options.near_duplicates)
+    seeds = assign_splits(selection.seeds, options.near_duplicates, selection.near_passages)
     if options.estimate:
         return show_estimate(seeds, recipe, prices, options, output)
     origin = f"{selection.report.name}/{options.source_split}"

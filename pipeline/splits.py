@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.near_duplicates import NearIndex, PassageIndex, QueryIndex, near_pairs
+from pipeline.near_duplicates import QueryIndex, near_pairs
 from pipeline.records import Seed, Split
 
 SHARES: tuple[tuple[Split, float], ...] = (("test", 0.05), ("validation", 0.05), ("train", 0.90))
 
 
-def assign_splits(seeds: Sequence[Seed], near: float = 0.0) -> list[Seed]:
+def assign_splits(
+    seeds: Sequence[Seed], near: float = 0.0, near_passages: Iterable[tuple[str, str]] = ()
+) -> list[Seed]:
     """The seeds with their split: that of the connected component of shared queries and passages.
 
-    Two seeds are connected when they share the text of a query or of a passage, case aside, or nearly: at a Jaccard of `near`
-    (0: equal texts alone). The component goes to the split that the hash of its smallest id says, so order and neighbours
-    don't matter.
+    Two seeds are connected when they share the text of a query or of a passage, case aside, or nearly: queries at a Jaccard of
+    `near` (0: equal texts alone), passages where `near_passages` has their ids, as cleaning found them. The component goes to the
+    split that the hash of its smallest id says, so order and neighbours don't matter.
     """
     if not seeds:
         return []
@@ -32,8 +33,10 @@ def assign_splits(seeds: Sequence[Seed], near: float = 0.0) -> list[Seed]:
     edges = list(zip(queries, passages, strict=True))
     if near:
         distinct = dict(zip(queries, (seed.query for seed in seeds), strict=True))
-        edges += _numbered(distinct, QueryIndex(near, distinct.values()))
-        edges += _numbered(dict(zip(passages, (seed.document for seed in seeds), strict=True)), PassageIndex(near))
+        number, texts = list(distinct), list(distinct.values())
+        edges += ((number[a], number[b]) for a, b in near_pairs(texts, QueryIndex(near, texts)))
+    passage_of = dict(zip((seed.id for seed in seeds), passages, strict=True))
+    edges += ((passage_of[a], passage_of[b]) for a, b in near_passages)
     ends = np.array(edges, dtype=np.int64)
     graph = coo_array((np.ones(len(ends), dtype=np.int8), (ends[:, 0], ends[:, 1])), shape=(len(numbers), len(numbers)))
     _, component_of_text = connected_components(graph, directed=False)
@@ -44,11 +47,6 @@ def assign_splits(seeds: Sequence[Seed], near: float = 0.0) -> list[Seed]:
     return [
         replace(seed, split=split_of(smallest[component])) for seed, component in zip(seeds, components, strict=True)
     ]
-
-
-def _numbered(texts: Mapping[int, str], index: NearIndex[Any]) -> Iterator[tuple[int, int]]:
-    number = list(texts)
-    return ((number[a], number[b]) for a, b in near_pairs(list(texts.values()), index))
 
 
 def split_of(component_id: str) -> Split:
