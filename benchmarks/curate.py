@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -106,31 +107,53 @@ def measure(seeds: int, extra: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1_000, 10_000, 50_000])
-    parser.add_argument("--processes", type=int, default=1, help="worker processes")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1], help="worker processes, 1 2 compares")
+    parser.add_argument("--rounds", type=int, default=1, help="of each, interleaved; medians are shown")
     options = parser.parse_args()
-    extra = []
-    if options.processes > 1:
-        extra = ["--direct_running_mode", "multi_processing", "--direct_num_workers", str(options.processes)]
-    table = Table(title=f"offline curation, {options.processes} process(es)")
-    columns = ("seeds", "accepted", "wall s", "CPU s", "CPU ms a seed", "CPU ms a seed, first size off", "peak MB")
+    table = Table(title="offline curation")
+    columns = (
+        "processes",
+        "seeds",
+        "accepted",
+        "wall s",
+        "CPU s",
+        "CPU ms a seed",
+        "first size off",
+        "peak MB",
+        "times as fast",
+    )
     for column in columns:
         table.add_column(column, justify="right")
-    # Workers' CPU is not in the run's own: the process that forks them keeps no account of it.
-    alone = options.processes == 1
     first: tuple[int, float] | None = None
     for seeds in options.seeds:
-        got = measure(seeds, extra)
-        # The first size carries the start of the process; the slope from there on is what a seed costs.
-        slope = "" if first is None else f"{(got['cpu'] - first[1]) / (seeds - first[0]) * 1000:.2f}"
-        first = first or (seeds, got["cpu"])
-        table.add_row(
-            f"{seeds:,}",
-            f"{got['accepted']:,.0f}",
-            f"{got['wall']:.1f}",
-            *((f"{got['cpu']:.1f}", f"{got['cpu'] / seeds * 1000:.2f}", slope) if alone else ("", "", "")),
-            f"{got['mb']:.0f}",
-        )
-    Console().print(table)
+        rounds = [{n: measure(seeds, flags(n)) for n in options.processes} for _ in range(options.rounds)]
+        got = {n: {key: median(each[n][key] for each in rounds) for key in rounds[0][n]} for n in options.processes}
+        for n, figures in got.items():
+            # Workers' CPU is not in the run's own: the process that forks them keeps no account of it.
+            cpu = figures["cpu"] if n == 1 else None
+            # The first size carries the start of the process; the slope from there on is what a seed costs.
+            slope = (cpu - first[1]) / (seeds - first[0]) * 1000 if cpu and first else None
+            if cpu and not first:
+                first = seeds, cpu
+            table.add_row(
+                str(n),
+                f"{seeds:,}",
+                f"{figures['accepted']:,.0f}",
+                f"{figures['wall']:.1f}",
+                f"{cpu:.1f}" if cpu else "",
+                f"{cpu / seeds * 1000:.2f}" if cpu else "",
+                f"{slope:.2f}" if slope else "",
+                f"{figures['mb']:.0f}",
+                f"{got[options.processes[0]]['wall'] / figures['wall']:.2f}",
+            )
+    Console(width=130).print(table)
+
+
+def flags(processes: int) -> list[str]:
+    """Of the pipeline, for that many worker processes."""
+    if processes == 1:
+        return []
+    return ["--direct_running_mode", "multi_processing", "--direct_num_workers", str(processes)]
 
 
 if __name__ == "__main__":
