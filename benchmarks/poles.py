@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from rich.console import Console
@@ -50,10 +51,15 @@ def main() -> None:
     names = ("(I+,Q+)", "(I-,Q+)", "(I+,Q-)")
     print(f"{given.split}, {len(wins)} tuples: strict accuracy {wins.all(axis=1).mean():.3f},", end=" ")
     print(", ".join(f"{name} {share:.3f}" for name, share in zip(names, wins.mean(axis=0), strict=True)))
+    dimensions = np.array(held_out.dimensions)
+    for dimension in sorted(set(held_out.dimensions)):
+        its = wins[dimensions == dimension]
+        print(f"{dimension:16} {len(its):4} tuples: strict {its.all(axis=1).mean():.2f}", end=" ")
+        print(*(f"{name} {share:.2f}" for name, share in zip(names, its.mean(axis=0), strict=True)))
 
 
 class Tuples:
-    """Embeddings of a split's tuples: queries and passages (tuples, 3, dimensions), and the poles asked for (tuples, 3)."""
+    """Embeddings of a split's tuples: queries and passages (tuples, 3, dimensions), the poles asked for (tuples, 3), dimensions."""
 
     def __init__(self, encoder: Encoder, rows: Dataset, cache: Path | None) -> None:
         embedded = part(encoder, rows, cache, Console(stderr=True), instruction_vectors=True)
@@ -64,6 +70,7 @@ class Tuples:
             torch.stack([torch.stack(each) for each in all_]) for all_ in (queries, passages)
         )
         asked = [[claims(row[instruction])[0] for instruction, _ in CONTEXTS] for row in rows]
+        self.dimensions = [each[0].dimension for each in asked]
         self.poles = torch.tensor([[NUMBER[claim.dimension, claim.pole] for claim in each] for each in asked])
 
     def scores(self, vectors: Tensor) -> Tensor:
