@@ -118,8 +118,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ablate", default="multi:P,IQ", metavar="OBJECTIVE", help="whose ablations are measured")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
     parser.add_argument("--jobs", type=int, default=1, help="lines at a time (default: 1)")
-    parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="flags of train.fit")
-    return parser.parse_args()
+    parser.usage = "%(prog)s data --output FILE.json [options] [-- flags of train.fit]"
+    own = sys.argv[1:]
+    at = own.index("--") if "--" in own else len(own)
+    given = parser.parse_args(own[:at])
+    given.flags = own[at + 1 :]
+    return given
 
 
 if __name__ == "__main__":
