@@ -47,7 +47,6 @@ SHOWN = ("accuracy (I+,Q+)", "accuracy (I-,Q+)", "strict accuracy", "p-MRR", "nD
 
 
 def main() -> None:
-    quiet()
     given, console = arguments(), Console(soft_wrap=True)
     lines: dict[str, tuple[str, ...]] = {objective: ("--objective", objective) for objective in OBJECTIVES}
     lines |= {f"{given.ablate} {flag}": ("--objective", given.ablate, flag) for flag in ABLATIONS}
@@ -58,17 +57,9 @@ def main() -> None:
         }
     done: dict[str, Any] = json.loads(given.output.read_text())["lines"] if given.output.is_file() else {}
     given.output.parent.mkdir(parents=True, exist_ok=True)
-    others = {
-        name: [flag for flag in given.flags if APART not in flags or flag != "--instruction-vectors"]
-        for name, flags in lines.items()
-    }
     # processes that are started anew: a forked one can't use a GPU
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-        made = {
-            pool.submit(measured, given, [*flags, *others[name]]): name
-            for name, flags in lines.items()
-            if name not in done
-        }
+        made = {pool.submit(measured, given, flags): name for name, flags in lines.items() if name not in done}
         for line in as_completed(made):
             name = made[line]
             done[name] = line.result()
@@ -80,8 +71,7 @@ def main() -> None:
             )
     rows = [
         [name, *(shown(line["figures"][metric]) for metric in SHOWN), f"{line['seconds']:.0f}"]
-        for name in lines
-        for line in (done[name],)
+        for name, line in ((name, done[name]) for name in lines)
     ]
     console.print("\n".join(table(["objective", *SHOWN, "s"], rows)), markup=False, highlight=False)
 
@@ -89,6 +79,8 @@ def main() -> None:
 def measured(given: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
     """One fit from the same start, and its figures on the split."""
     quiet()
+    others = [flag for flag in given.flags if APART not in flags or flag != "--instruction-vectors"]
+    flags = [*flags, *others]
     with tempfile.TemporaryDirectory() as folder:
         settings = parse([given.data, "--model", given.model, "--output", folder, *flags])
         rows, _ = training_rows(given.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
@@ -103,7 +95,7 @@ def measured(given: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
         train(settings, encoder, rows, [], embedded)
         seconds = time.monotonic() - began
         found = quick_figures(encoder, load_rows(given.data, given.split))
-    return {"flags": list(flags), "seconds": seconds, "sha256": checksum(rows), "figures": as_json(found)}
+    return {"flags": flags, "seconds": seconds, "sha256": checksum(rows), "figures": as_json(found)}
 
 
 def shown(cell: dict[str, float]) -> str:
