@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.records import CONTEXTS, DOCUMENT, MINED_DOCUMENTS, MINED_RELEVANCE, PASSAGES, QUERY_POSITIVE
 from train.errors import UsageError
-from train.inputs import INSTRUCTION, Context, ContextFormat, text_features
+from train.inputs import INSTRUCTION, STYLE, Context, ContextFormat, text_features
 from train.keeping import Embedded, Untuned
 from train.objectives import MINED_SLOT, PLAIN_SLOT
 
@@ -167,7 +167,7 @@ class Collator:
         """The batch: `context_…` and `passage_…` features, and `label`, a mapping of tensors.
 
         With instruction vectors, what is to be encoded are the distinct instructions, and the label holds each context's
-        query embedded, and the number of its instruction.
+        query embedded, and the number of its instruction. With style vectors, `passage_…` is for the styles.
         """
         rows = [row for record in records for row in self.options.rows(record)]
         mined = mined_passages(rows)
@@ -198,9 +198,10 @@ class Collator:
             label["instruction"] = torch.tensor([instructions[c.instruction] for c in contexts])
         else:
             features = {"context": self.format.features(self.model, list(contexts))}
-        if self.embedded is None:
-            features["passage"] = text_features(self.model, list(passages), "document")
-        else:
+        if self.embedded is None or self.format.style_vectors:
+            task = STYLE if self.format.style_vectors else "document"
+            features["passage"] = text_features(self.model, list(passages), task)
+        if self.embedded is not None:
             label["embedded"] = torch.stack([self.embedded.passages[text] for text in passages])
         columns = {f"{name}_{key}": value for name, each in features.items() for key, value in each.items()}
         return {"label": label, **columns}

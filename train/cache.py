@@ -1,4 +1,4 @@
-"""Passage embeddings kept on disk, by the hash of everything that decides them."""
+"""Embeddings of passages, their style left out, kept on disk, by the hash of everything that decides them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def embed(
         return _last[key]
     parts = []
     for start in range(0, len(texts), SLICE):
-        parts.append(encoder.passages(texts[start : start + SLICE]))
+        parts.append(encoder.passages_without_style(texts[start : start + SLICE]))
         seen(min(start + SLICE, len(texts)), len(texts))
     made = np.concatenate(parts)
     if file:

@@ -96,7 +96,7 @@ def show_data(
     # with instruction attention or vectors the two texts are capped apart: the joined length is then an upper bound
     contexts = _lengths(encoder, {encoder.format.text(row.context) for row in made})
     passages = _lengths(encoder, {text for row in made for text in (row.passage, *row.mined)})
-    first, longest = cast(Transformer, encoder.model[0]), encoder.model.max_seq_length
+    first, longest = cast(Transformer, encoder.passage_model[0]), encoder.passage_model.max_seq_length
     for name, lengths, cap in (
         ("contexts", contexts, first.query_length or longest),
         ("passages", passages, first.document_length or longest),
@@ -134,7 +134,7 @@ def show_summary(console: Console, before: Mapping[str, Figure], after: Mapping[
 
 
 def _lengths(encoder: Encoder, texts: set[str]) -> list[int]:
-    encoded = encoder.model.tokenizer(sorted(texts), truncation=False, verbose=False)["input_ids"]
+    encoded = encoder.passage_model.tokenizer(sorted(texts), truncation=False, verbose=False)["input_ids"]
     return [len(ids) for ids in encoded]
 
 

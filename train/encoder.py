@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from train.errors import UsageError
 from train.inputs import (
     INSTRUCTION,
+    STYLE,
     Context,
     ContextFormat,
     InstructionPooling,
@@ -59,7 +60,8 @@ class Encoder:
 
     model: encodes contexts, and passages too where there is no passage_model. A folder with two encoders is a
     sentence-transformers model with a Router over the tasks query and document. With instruction vectors, model encodes
-    instructions, passage_model queries and passages, and the Router has the task instruction too.
+    instructions, passage_model queries and passages, and the Router has the task instruction too. With style vectors, model
+    is itself a Router, over the tasks instruction and style.
     """
 
     def __init__(
@@ -94,38 +96,51 @@ class Encoder:
             options.template or saved.template,
             options.instruction_attention or saved.instruction_attention,
             saved.instruction_vectors,
+            saved.style_vectors,
         )
         models = _routes(model)
         for each in models:
             if options.pooling:
                 _pooling(each).pooling_mode = options.pooling
+        for each in (
+            models[-1:] if saved.instruction_vectors else models
+        ):  # instructions keep the length that was trained
             _set_lengths(each, options.context_length, options.passage_length)
         return cls(models[0], context_format, passage_model=models[-1], bf16=options.bf16)
 
-    def part(self, *, instruction_vectors: bool = False) -> None:
-        """From now on passages are encoded by a copy of their encoder as it is, which nothing trains; or queries too."""
+    def part(self, *, instruction_vectors: bool = False, style_layers: int | None = None) -> None:
+        """From now on passages are encoded by a copy of their encoder as it is, which nothing trains; or queries too.
+
+        style_layers: with instruction vectors, give passages a style encoder of that many layers beside it, to train.
+        """
         self.passage_model = copy.deepcopy(self.passage_model).eval().requires_grad_(False)
         _pooling(self.passage_model).__class__ = Pooling  # passages hold no instruction that could attend
-        if instruction_vectors:
-            self.format = replace(self.format, instruction_attention=False, instruction_vectors=True)
-            # how far an instruction moves a query is for training to find
-            modules = [module for module in self.model.children() if not isinstance(module, Normalize)]
+        if instruction_vectors and not self.format.style_vectors:
+            styled = style_layers is not None
+            self.format = replace(
+                self.format, instruction_attention=False, instruction_vectors=True, style_vectors=styled
+            )
+            # how much an instruction weighs beside its query is for training to find
+            modules = [module for module in _modules(self.model) if not isinstance(module, Normalize)]
+            reader = cast(Transformer, modules[0])
+            reader.max_seq_length = reader.query_length or reader.max_seq_length
+            if style_layers is not None:
+                modules = [_both(modules, style_encoder(self.passage_model, style_layers))]
             self.model = SentenceTransformer(
-                modules=modules, device=str(self.model.device), model_card_data=self.model.model_card_data
+                modules=[*modules], device=str(self.model.device), model_card_data=self.model.model_card_data
             )
 
     def contexts(self, contexts: Sequence[Context]) -> NDArray[np.float32]:
         """(contexts, dimensions), normalised."""
         if not self.format.instruction_vectors:
             return _unit(self._encode(self.model, contexts, self.format.features))
-        made = self.queries([context.query for context in contexts])
+        queries = self.queries([context.query for context in contexts])
+        vectors = np.zeros_like(queries)
         wanted = [place for place, context in enumerate(contexts) if context.instruction is not None]
         if wanted:
             instructions = [contexts[place].instruction or "" for place in wanted]
-            made[wanted] = _unit(
-                made[wanted] + self._encode(self.model, instructions, partial(text_features, task=INSTRUCTION))
-            )
-        return made
+            vectors[wanted] = self._encode(self.model, instructions, partial(text_features, task=INSTRUCTION))
+        return _unit(np.hstack([queries, vectors]) if self.format.style_vectors else queries + vectors)
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(queries, dimensions), normalised, by the encoder of passages: what instruction vectors are added to."""
@@ -133,7 +148,20 @@ class Encoder:
 
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(passages, dimensions), normalised."""
+        return self.with_style(self.passages_without_style(texts), texts)
+
+    def passages_without_style(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(passages, dimensions), normalised: what `passages` gives where there are no style vectors."""
         return _unit(self._encode(self.passage_model, texts, partial(text_features, task="document")))
+
+    def with_style(self, passages: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
+        """(passages, dimensions), normalised: with style vectors, each passage's beside its embedding.
+
+        Both have length 1, so every passage weighs as much against a plain query as it does without style.
+        """
+        if not self.format.style_vectors:
+            return passages
+        return _unit(np.hstack([passages, self._encode(self.model, texts, partial(text_features, task=STYLE))]))
 
     def _encode(
         self,
@@ -171,11 +199,12 @@ class Encoder:
         """The model, or both behind a router."""
         if self.passage_model is self.model:
             return self.model
-        ours, theirs = _modules(self.model), _modules(self.passage_model)
-        if self.format.instruction_vectors:
-            router = Router({"query": theirs, "document": theirs, INSTRUCTION: ours}, default_route="document")
+        theirs = _modules(self.passage_model)
+        if self.format.style_vectors:
+            ours = {task: _modules(modules) for task, modules in _router_of(self.model).items()}
         else:
-            router = Router.for_query_document(ours, theirs)
+            ours = {INSTRUCTION if self.format.instruction_vectors else "query": _modules(self.model)}
+        router = Router({"query": theirs, "document": theirs} | ours, default_route="document")
         return SentenceTransformer(
             modules=[router],
             prompts=cast(dict[str, str], self.passage_model.prompts),
@@ -216,7 +245,7 @@ def add_lora(model: SentenceTransformer, rank: int) -> None:
     except ImportError:
         raise UsageError("--lora needs peft: pip install 'inf-ir[train]'.") from None
     # alpha = 2 r, dropout 0.1: the settings of RepLLaMA and of Promptriever's trainer (arXiv 2310.08319, 2409.11136)
-    model.add_adapter(
+    network(model).add_adapter(
         LoraConfig(
             task_type=TaskType.FEATURE_EXTRACTION,
             r=rank,
@@ -240,10 +269,10 @@ def set_dropout(model: SentenceTransformer, share: float) -> None:
 def freeze_layers(model: SentenceTransformer, layers: int) -> None:
     """Leave the embeddings and the first layers as they are, which also spares their backward pass.
 
-    The transformer's stack of layers is its longest list of modules; parameters come in the order of the forward pass.
+    Parameters come in the order of the forward pass.
     """
     whole = network(model)
-    stack = max((m for m in whole.modules() if isinstance(m, torch.nn.ModuleList)), key=len)
+    _, stack = _layers(whole)
     if layers >= len(stack):
         raise UsageError(f"--freeze-layers {layers}: this model has {len(stack)} layers, and one at least must train.")
     first = next(stack[layers].parameters())
@@ -251,6 +280,31 @@ def freeze_layers(model: SentenceTransformer, layers: int) -> None:
     for parameter in whole.parameters():
         trained = trained or parameter is first
         parameter.requires_grad_(trained)
+
+
+def style_encoder(model: SentenceTransformer, layers: int) -> list[Module]:
+    """The embeddings and the first layers of a model, to train, with mean pooling and normalisation.
+
+    With 0 layers a passage is a bag of its tokens, and of their places where positions are embedded. Pooling is by the mean
+    whatever the model's own: a first or last token says something only after some layers.
+    """
+    made = copy.deepcopy(cast(Transformer, _modules(model)[0]))
+    name, stack = _layers(made.model)
+    if layers > len(stack):
+        raise UsageError(f"--style-layers {layers}: this model has {len(stack)} layers.")
+    made.model.set_submodule(name, torch.nn.ModuleList(stack[:layers]))
+    made.model.config.num_hidden_layers = layers
+    if getattr(made.model.config, "layer_types", None):
+        made.model.config.layer_types = made.model.config.layer_types[:layers]
+    made.max_seq_length = made.document_length or made.max_seq_length
+    made.requires_grad_(True)
+    return [made, Pooling(made.get_embedding_dimension(), "mean"), Normalize()]
+
+
+def _layers(whole: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
+    """A transformer's stack of layers, its longest list of modules, and the list's name."""
+    lists = ((name, m) for name, m in whole.named_modules() if isinstance(m, torch.nn.ModuleList))
+    return max(lists, key=lambda found: len(found[1]))
 
 
 def merge_lora(model: SentenceTransformer) -> None:
@@ -281,18 +335,36 @@ def blend(model: SentenceTransformer, untuned: Mapping[str, torch.Tensor], share
 
 
 def _routes(model: SentenceTransformer) -> list[SentenceTransformer]:
-    """The model itself, or, of one with a router, what encodes contexts or instructions and what encodes documents."""
-    router = model[0]
-    if not isinstance(router, Router):
+    """The model itself, or, of one with a router, what encodes contexts or instructions and what encodes documents.
+
+    Where there is a style encoder, the first of the two is a router over instructions and styles.
+    """
+    if not isinstance(model[0], Router):
         return [model]
+    routes = {task: [*_modules(modules), *_modules(model)[1:]] for task, modules in _router_of(model).items()}
+    ours = routes[INSTRUCTION if INSTRUCTION in routes else "query"]
+    if STYLE in routes:
+        ours = [_both(routes[INSTRUCTION], routes[STYLE])]
     return [
-        SentenceTransformer(
-            modules=[*_modules(cast(torch.nn.Sequential, router.sub_modules[task])), *_modules(model)[1:]],
-            prompts=cast(dict[str, str], model.prompts),
-            device=str(model.device),
-        )
-        for task in (INSTRUCTION if INSTRUCTION in router.sub_modules else "query", "document")
+        SentenceTransformer(modules=[*modules], prompts=cast(dict[str, str], model.prompts), device=str(model.device))
+        for modules in (ours, routes["document"])
     ]
+
+
+def _both(instructions: list[Module], styles: list[Module]) -> Router:
+    """What trains with style vectors. The trainer's model card asks for queries and documents."""
+    others: dict[tuple[str | None, Any], str] = {("query", None): INSTRUCTION, ("document", None): STYLE}
+    return Router({INSTRUCTION: instructions, STYLE: styles}, route_mappings=others)
+
+
+def _router_of(model: SentenceTransformer) -> dict[str, torch.nn.Sequential]:
+    """The routes of a model that begins with a router, by task."""
+    return dict(cast(Any, model[0]).sub_modules.items())
+
+
+def _reader(model: SentenceTransformer) -> torch.nn.Sequential:
+    """What encodes contexts or instructions: the model, or a part of it where it encodes styles too."""
+    return _router_of(model)[INSTRUCTION] if isinstance(model[0], Router) else model
 
 
 def _modules(model: torch.nn.Sequential) -> list[Module]:
@@ -300,12 +372,12 @@ def _modules(model: torch.nn.Sequential) -> list[Module]:
 
 
 def network(model: SentenceTransformer) -> PreTrainedModel:
-    """The transformer inside."""
-    return cast(Transformer, model[0]).model
+    """The transformer that encodes contexts or instructions."""
+    return cast(Transformer, _reader(model)[0]).model
 
 
 def _pooling(model: SentenceTransformer) -> Pooling:
-    for module in model:
+    for module in _reader(model):
         if isinstance(module, Pooling):
             return cast(Pooling, module)
     raise UsageError("--model has no pooling layer: a bi-encoder that pools token states is needed here.")

@@ -122,7 +122,8 @@ def contenders(given: argparse.Namespace, options: EncoderOptions, console: Cons
 
         def make(texts: Sequence[str], encoder: Encoder = encoder, name: str = name or where) -> Scorer:
             with display.counting(console, f"{name}: encoding {len(texts):,} passages") as seen:
-                return DenseScorer(encoder, embed(encoder, texts, given.cache, seen))
+                made = encoder.with_style(embed(encoder, texts, given.cache, seen), texts)
+            return DenseScorer(encoder, made)
 
         yield Contender(name or where, {"model": where, "template": encoder.format.template}, make, encoder)
     if given.bm25:

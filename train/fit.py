@@ -61,7 +61,7 @@ def fit(settings: FitSettings, console: Console) -> None:
     encoder = Encoder.load(settings.model, settings.encoder)
     vectors = settings.instruction_vectors or encoder.format.instruction_vectors
     if vectors:
-        settings.check_for_vectors()
+        settings.check_for_vectors(encoder.format)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     console.quiet = not first
     display.show_data(
@@ -78,7 +78,11 @@ def fit(settings: FitSettings, console: Console) -> None:
     began = time.monotonic()
     # a folder that a fit with one of the flags left goes on as it was
     apart = vectors or settings.freeze_passages or encoder.passage_model is not encoder.model
-    embedded = part(encoder, rows, settings.cache, console, instruction_vectors=vectors) if apart else None
+    embedded = (
+        part(encoder, rows, settings.cache, console, instruction_vectors=vectors, style_layers=settings.style_layers)
+        if apart
+        else None
+    )
     make_trainable(settings, encoder)
     losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)], embedded)
     seconds = time.monotonic() - began
@@ -104,6 +108,7 @@ def fit(settings: FitSettings, console: Console) -> None:
     display.show_summary(console, before, after, seconds)
     if settings.push:
         push(settings)
+    console.print(f"Use it: {encoder.format.usage()}, by cosine.", markup=False, highlight=False)
     console.print(
         f"The model is in {settings.output}. Measure it: python -m train.evaluate {settings.data} "
         f"--model {settings.model} --model {settings.output} --output results.json"
@@ -111,10 +116,16 @@ def fit(settings: FitSettings, console: Console) -> None:
 
 
 def part(
-    encoder: Encoder, rows: Dataset, cache: Path | None, console: Console, *, instruction_vectors: bool = False
+    encoder: Encoder,
+    rows: Dataset,
+    cache: Path | None,
+    console: Console,
+    *,
+    instruction_vectors: bool = False,
+    style_layers: int | None = None,
 ) -> Embedded:
     """Give the passages, or the queries too, an encoder of their own, that nothing trains; the rows' texts embedded by it."""
-    encoder.part(instruction_vectors=instruction_vectors)
+    encoder.part(instruction_vectors=instruction_vectors, style_layers=style_layers)
     mined = (
         [passage for row in rows[MINED_DOCUMENTS] for passage in row] if MINED_DOCUMENTS in rows.column_names else []
     )

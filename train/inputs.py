@@ -22,6 +22,9 @@ DEFAULT_TEMPLATE = "{query} {instruction}"
 INSTRUCTION = "instruction"
 """The task of sentence-transformers' router that encodes instructions apart from queries."""
 
+STYLE = "style"
+"""The task that encodes how a passage is written, which instructions stand against."""
+
 FORMAT_FILE = "context_format.json"
 """In a model folder: how the model wants an instruction and a query put together."""
 
@@ -44,11 +47,14 @@ class ContextFormat:
     template: holds {query} and {instruction}; a query without instruction goes alone.
     instruction_attention: encode the two apart and let the instruction's tokens attend to the query's.
     instruction_vectors: encode the two apart, the query as the untuned model does, and add the instruction's embedding to it.
+    style_vectors: with instruction vectors, put the instruction's embedding beside the query's instead, where passages have
+      a style embedding beside theirs.
     """
 
     template: str = DEFAULT_TEMPLATE
     instruction_attention: bool = False
     instruction_vectors: bool = False
+    style_vectors: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -65,6 +71,19 @@ class ContextFormat:
         if context.instruction is None:
             return context.query
         return self.template.format(query=context.query, instruction=context.instruction)
+
+    def usage(self) -> str:
+        """How a context and a passage are encoded with sentence-transformers: code for people, ranked by cosine."""
+        unit, instruction = "normalize_embeddings=True", f'model.encode(instruction, task="{INSTRUCTION}")'
+        if self.style_vectors:
+            return (
+                f"np.hstack([model.encode_query(query, {unit}), {instruction}]) against "
+                f'np.hstack([model.encode_document(passage, {unit}), model.encode(passage, task="{STYLE}")])'
+            )
+        passage = "against model.encode_document(passage)"
+        if self.instruction_vectors:
+            return f"model.encode_query(query, {unit}) + {instruction} {passage}"
+        return f"model.encode_query({self.template!r}.format(query=query, instruction=instruction)) {passage}"
 
     def features(self, model: SentenceTransformer, contexts: Sequence[Context]) -> dict[str, Any]:
         """Tokenised contexts. With instruction attention, two texts for each: the query, then the instruction."""
@@ -125,6 +144,6 @@ def instruction_attention(instruction: Tensor, query: Tensor, instruction_mask: 
 
 
 def text_features(model: SentenceTransformer, texts: Sequence[str], task: str) -> dict[str, Any]:
-    """Tokenised texts, with the model's own prompt and length for a task: query, document or INSTRUCTION."""
+    """Tokenised texts, with the model's own prompt and length for a task: query, document, INSTRUCTION or STYLE."""
     features: dict[str, Any] = model.preprocess(list(texts), prompt=model.prompts.get(task) or None, task=task)
     return features

@@ -58,7 +58,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
     def forward(self, features: Iterable[dict[str, Any]], labels: dict[str, Tensor]) -> Tensor:
         """The loss, a scalar. features: contexts, then passages, unless labels hold them embedded; each distinct text once.
 
-        Where labels hold queries embedded, features are instructions and no contexts.
+        Where labels hold queries embedded, features are instructions and no contexts, and passages are there for their style.
         """
         if self.uses_gradient_cache:
             return self.forward_cached(features, labels)  # type: ignore[arg-type]  # hands labels through
@@ -81,10 +81,13 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
         # in bfloat16 a cosine is known to 1/256, which a temperature of 0.02 turns into a fifth
         with torch.autocast(reps[0][0].device.type, enabled=False):
             contexts, *encoded = (torch.cat(list(parts)).float() for parts in reps)
-            if "queries" in labels:  # instructions were encoded, not contexts
-                contexts = labels["queries"] + contexts[labels["instruction"]]
-            contexts = normalize(contexts, dim=-1)
             passages = normalize(encoded[0], dim=-1) if encoded else labels["embedded"]
+            if "queries" in labels:  # instructions were encoded, not contexts
+                queries, vectors = labels["queries"], contexts[labels["instruction"]]
+                contexts = torch.cat([queries, vectors], dim=1) if encoded else queries + vectors
+                if encoded:  # styles, not passages
+                    passages = normalize(torch.cat([labels["embedded"], passages], dim=1), dim=-1)
+            contexts = normalize(contexts, dim=-1)
             loss = self.objective_loss(contexts, passages, labels)
         if not with_backward:
             return loss

@@ -10,7 +10,7 @@ from typing import Any
 
 from train.encoder import POOLINGS, EncoderOptions
 from train.errors import UsageError
-from train.inputs import DEFAULT_TEMPLATE
+from train.inputs import DEFAULT_TEMPLATE, ContextFormat
 from train.loss import TEMPERATURE
 from train.objectives import Objective
 
@@ -60,6 +60,7 @@ class FitSettings:
     freeze_layers: int | None
     freeze_passages: bool
     instruction_vectors: bool
+    style_layers: int | None
     seed: int
     cache: Path | None
     save_steps: int
@@ -67,8 +68,11 @@ class FitSettings:
     restart: bool
     push: str | None
 
-    def check_for_vectors(self) -> None:
-        """Raise UsageError for flags that would train, or put otherwise, a query that instruction vectors leave as it is."""
+    def check_for_vectors(self, saved: ContextFormat) -> None:
+        """Raise UsageError for flags that would train, or put otherwise, a query that instruction vectors leave as it is.
+
+        saved: the format of the model that training begins from.
+        """
         wrong = {
             "no-instructions": not self.instructions,
             "instruction-attention": self.encoder.instruction_attention,
@@ -77,8 +81,14 @@ class FitSettings:
         }
         for name in (name for name, given in wrong.items() if given):
             raise UsageError(
-                f"--{name} can't go with instruction vectors, which are added to the untuned query's embedding: leave it out."
+                f"--{name} can't go with instruction vectors, which leave the untuned query's embedding as it is: leave it out."
             )
+        if saved.style_vectors and self.style_layers is not None:
+            raise UsageError(
+                f"--style-layers: {self.model} has a style encoder, which is trained further: leave it out."
+            )
+        if (saved.style_vectors or self.style_layers is not None) and self.blend < 1:
+            raise UsageError("--blend can't go with style vectors, which nothing untuned stands for: leave it out.")
 
     def as_json(self) -> dict[str, Any]:
         """What decides the weights: equal settings go on from each other's checkpoints."""
@@ -114,6 +124,10 @@ def parse(argv: Sequence[str]) -> FitSettings:
         )
     if given.freeze_layers is not None and given.freeze_layers < 0:
         raise UsageError(f"--freeze-layers {given.freeze_layers}: expected a number of layers from 0.")
+    if given.style_layers is not None and (given.style_layers < 0 or not given.instruction_vectors):
+        raise UsageError(
+            f"--style-layers {given.style_layers}: expected a number of layers from 0, and with it --instruction-vectors."
+        )
     if given.instruction_attention and (given.mini_batch_size or 0) % 2:
         raise UsageError("--instruction-attention encodes texts in pairs: give an even --mini-batch-size.")
     return FitSettings(
@@ -144,6 +158,7 @@ def parse(argv: Sequence[str]) -> FitSettings:
         freeze_layers=given.freeze_layers,
         freeze_passages=given.freeze_passages,
         instruction_vectors=given.instruction_vectors,
+        style_layers=given.style_layers,
         seed=given.seed,
         cache=given.cache,
         save_steps=given.save_steps,
@@ -302,6 +317,14 @@ def parser() -> argparse.ArgumentParser:
         help="train an encoder of instructions alone, whose embedding is added to that of the query: plain queries and "
         "passages are encoded as by the untuned model, an index stays valid, and an epoch costs half of that with "
         "--freeze-passages",
+    )
+    group.add_argument(
+        "--style-layers",
+        type=int,
+        metavar="N",
+        help="with --instruction-vectors: give passages a second embedding for how they are written, by the model's first N "
+        "layers (0: its token embeddings alone), which is trained, stands beside the untuned one, and is what instructions "
+        "are compared with; plain queries rank as by the untuned model",
     )
     group.add_argument("--seed", type=int, default=0)
 

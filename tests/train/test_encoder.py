@@ -19,6 +19,7 @@ from train.encoder import (
     merge_lora,
     network,
     set_dropout,
+    style_encoder,
 )
 from train.errors import UsageError
 from train.inputs import Context, ContextFormat, instruction_attention
@@ -87,6 +88,27 @@ def test_instruction_attention_survives_saving_in_a_plain_folder(tiny: Path, tmp
     again = Encoder.load(str(tmp_path / "model"), EncoderOptions())
     assert np.allclose(again.contexts(CONTEXTS), encoder.contexts(CONTEXTS), atol=1e-6)
     assert np.allclose(again.passages(TEXTS), joined.passages(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_a_style_encoder_is_the_first_layers_pooled_by_the_mean(
+    make_encoder: Callable[..., Path], kind: str, layers: int, tmp_path: Path
+) -> None:
+    encoder = Encoder.load(str(make_encoder(vocabulary([record(0)]), kind=kind)), EncoderOptions())
+    whole = network(encoder.model)
+    style = SentenceTransformer(modules=[*style_encoder(encoder.model, layers)])
+    for text in TEXTS:
+        states = whole(**encoder.model.tokenizer([text], return_tensors="pt"), output_hidden_states=True)
+        state = (
+            states.hidden_states[layers] if layers == 2 or kind == "bert" else whole.norm(states.hidden_states[layers])
+        )
+        expected = state[0].mean(dim=0).detach().numpy()
+        assert np.allclose(style.encode(text), expected / np.linalg.norm(expected), atol=1e-5)
+    style.save_pretrained(str(tmp_path / "style"))
+    again = SentenceTransformer(str(tmp_path / "style"))
+    assert np.allclose(again.encode(TEXTS), style.encode(TEXTS), atol=1e-6)
+    assert len(network(encoder.model).get_submodule("encoder.layer" if kind == "bert" else "layers")) == 2
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])

@@ -86,6 +86,7 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(
         ("--lora", "4"),
         ("--freeze-passages", "--plain-pairs", "1", "--keep", "1"),
         ("--instruction-vectors", "--objective", "multi:P,I"),
+        ("--instruction-vectors", "--style-layers", "1"),
     ],
 )
 def test_a_killed_run_ends_at_the_weights_of_an_unbroken_one(
@@ -184,6 +185,44 @@ def test_an_instruction_vector_is_added_to_the_untuned_query(
     assert not np.allclose(again.contexts([Context(query, "as a list")])[0], both, atol=1e-4)
 
 
+@pytest.mark.parametrize("flags", [(), ("--mini-batch-size", "8", "--objective", "multi:P,IQ,I", "--lora", "4")])
+def test_an_instruction_stands_against_the_style_of_a_passage(
+    shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model"
+    styled = ("--instruction-vectors", "--style-layers", "0", "--context-length", "20", "--passage-length", "8")
+    assert run(shards, tiny, output, *styled, *flags) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    tuned, untuned = SentenceTransformer(str(output)), Encoder.load(str(tiny), EncoderOptions(passage_length=8))
+    rows = load_rows(str(shards), "train")
+    query, instruction, passage = "the bridge", "as a list", rows["hard_negative_document_1"][:4]
+    loaded = Encoder.load(str(output), EncoderOptions())
+    alone, both = loaded.contexts([Context(query), Context(query, instruction)])
+    ranks = np.argsort(loaded.passages(passage) @ alone)
+    assert (ranks == np.argsort(untuned.passages(passage) @ untuned.contexts([Context(query)])[0])).all()
+    known = {"model": tuned, "query": query, "instruction": instruction, "passage": passage, "np": np}
+    context, passages = (
+        eval(code, known) for code in said.split("Use it: ")[1].split(", by cosine")[0].split(" against ")
+    )
+    assert np.allclose(both, context / np.linalg.norm(context), atol=1e-6)
+    assert np.allclose(loaded.passages(passage), passages / np.linalg.norm(passages, axis=1, keepdims=True), atol=1e-6)
+    longer = [text + " and more detail" for text in passage]  # cut at 8 tokens
+    assert np.allclose(loaded.passages(longer), loaded.passages(passage), atol=1e-6)
+    before = Encoder.load(str(tiny), EncoderOptions(passage_length=8))
+    before.part(instruction_vectors=True, style_layers=0)
+    half = before.passages(passage).shape[1] // 2
+    assert np.allclose(loaded.passages(passage)[:, :half], before.passages(passage)[:, :half], atol=1e-6)
+    assert not np.allclose(loaded.passages(passage)[:, half:], before.passages(passage)[:, half:], atol=1e-3)
+    assert not np.allclose(both, before.contexts([Context(query, instruction)])[0], atol=1e-3)
+    assert run(shards, output, tmp_path / "again", "--max-steps", "2") == 0  # begun from styles, it keeps them
+    again = Encoder.load(str(tmp_path / "again"), EncoderOptions())
+    assert np.allclose(again.contexts([Context(query)])[0], alone, atol=1e-6)
+    assert not np.allclose(again.passages(passage)[:, half:], loaded.passages(passage)[:, half:], atol=1e-5)
+    for wrong in (("--style-layers", "0", "--instruction-vectors"), ("--blend", "0.5")):
+        assert run(shards, output, tmp_path / "wrong", *wrong) == 2
+        assert "leave it out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flags", [(), ("--lora", "4")])
 def test_a_blend_lies_between_the_untuned_and_the_tuned_weights(
     shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...]
@@ -220,6 +259,9 @@ def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation:
         (("--hold-out-group", "z"), "there are a, b, c, d"),
         (("--instruction-attention", "--mini-batch-size", "3"), "even --mini-batch-size"),
         (("--instruction-vectors", "--plain-pairs", "1"), "--plain-pairs can't go with instruction vectors"),
+        (("--style-layers", "0"), "and with it --instruction-vectors"),
+        (("--instruction-vectors", "--style-layers", "-1"), "expected a number of layers from 0"),
+        (("--instruction-vectors", "--style-layers", "3"), "this model has 2 layers"),
         (("--instruction-vectors", "--no-instructions"), "--no-instructions can't go with instruction vectors"),
     ],
 )

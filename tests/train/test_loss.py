@@ -100,15 +100,18 @@ def test_passages_embedded_before_give_the_same_loss_and_leave_their_gradient_ou
     assert torch.allclose(cached, contexts, atol=1e-5)
 
 
+@pytest.mark.parametrize("style_layers", [None, 0, 1])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_loss_of_instruction_vectors_is_that_of_the_contexts_that_they_make(tiny: Path, objective: str) -> None:
+def test_the_loss_of_instruction_vectors_is_that_of_the_contexts_that_they_make(
+    tiny: Path, objective: str, style_layers: int | None
+) -> None:
     encoder = Encoder.load(str(tiny), EncoderOptions())
-    encoder.part(instruction_vectors=True)
+    encoder.part(instruction_vectors=True, style_layers=style_layers)
     encoder.model.eval()
     rows = [row for record in RECORDS for row in RowOptions().rows(record)]
     queries, passages = sorted({row.context.query for row in rows}), sorted({row.passage for row in rows})
     embedded = Embedded(
-        dict(zip(passages, torch.from_numpy(encoder.passages(passages)), strict=True)),
+        dict(zip(passages, torch.from_numpy(encoder.passages_without_style(passages)), strict=True)),
         dict(zip(queries, torch.from_numpy(encoder.queries(queries)), strict=True)),
     )
     collator = Collator(encoder.model, encoder.format, RowOptions(), instruction_negatives=0.5, embedded=embedded)
@@ -126,7 +129,10 @@ def test_the_loss_of_instruction_vectors_is_that_of_the_contexts_that_they_make(
         [[place[c] if c else -1 for c in row] + [-1] * (width - len(row)) for row in chosen]
     )
     literal = ObjectiveLoss(encoder.model, Objective.parse(objective))
-    assert loss == pytest.approx(float(literal.objective_loss(made, label["embedded"], label)), abs=1e-5)
+    texts = sorted(passages, key=lambda text: -len(text))
+    label["passage"] = torch.tensor([texts.index(row.passage) for row in rows])
+    expected = float(literal.objective_loss(made, torch.from_numpy(encoder.passages(texts)), label))
+    assert loss == pytest.approx(expected, abs=1e-5)
     cached_loss, cached = gradient(encoder.model, batch, objective, 3)
     assert cached_loss == pytest.approx(loss, abs=1e-5)
     assert torch.allclose(cached, whole, atol=1e-5)
