@@ -79,17 +79,18 @@ def main() -> None:
 def measured(given: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
     """One fit from the same start, and its figures on the split."""
     quiet()
-    others = [flag for flag in given.flags if APART not in flags or flag != "--instruction-vectors"]
+    others = list(given.flags)
+    if APART in flags:
+        others.remove("--instruction-vectors")
+        if "--style-layers" in others:
+            place = others.index("--style-layers")
+            del others[place : place + 2]
     flags = [*flags, *others]
     with tempfile.TemporaryDirectory() as folder:
         settings = parse([given.data, "--model", given.model, "--output", folder, *flags])
         rows, _ = training_rows(given.data, unfiltered=settings.unfiltered, hold_out=settings.hold_out)
         encoder = Encoder.load(given.model, settings.encoder)
-        vectors = settings.instruction_vectors
-        apart = vectors or settings.freeze_passages
-        embedded = (
-            part(encoder, rows, settings.cache, Console(quiet=True), instruction_vectors=vectors) if apart else None
-        )
+        embedded = part(settings, encoder, rows, Console(quiet=True))
         make_trainable(settings, encoder)
         began = time.monotonic()
         train(settings, encoder, rows, [], embedded)

@@ -59,8 +59,7 @@ def fit(settings: FitSettings, console: Console) -> None:
     )
     validation, test = load_rows(settings.data, "validation"), load_rows(settings.data, "test")
     encoder = Encoder.load(settings.model, settings.encoder)
-    vectors = settings.instruction_vectors or encoder.format.instruction_vectors
-    if vectors:
+    if settings.instruction_vectors or encoder.format.instruction_vectors:
         settings.check_for_vectors(encoder.format)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     console.quiet = not first
@@ -76,13 +75,7 @@ def fit(settings: FitSettings, console: Console) -> None:
     before = quick_figures(encoder, validation)
     untuned = weights(encoder.model) if settings.blend < 1 else {}
     began = time.monotonic()
-    # a folder that a fit with one of the flags left goes on as it was
-    apart = vectors or settings.freeze_passages or encoder.passage_model is not encoder.model
-    embedded = (
-        part(encoder, rows, settings.cache, console, instruction_vectors=vectors, style_layers=settings.style_layers)
-        if apart
-        else None
-    )
+    embedded = part(settings, encoder, rows, console)
     make_trainable(settings, encoder)
     losses = train(settings, encoder, rows, [display.ProgressDisplay(console, settings.batch_size)], embedded)
     seconds = time.monotonic() - began
@@ -115,24 +108,25 @@ def fit(settings: FitSettings, console: Console) -> None:
     )
 
 
-def part(
-    encoder: Encoder,
-    rows: Dataset,
-    cache: Path | None,
-    console: Console,
-    *,
-    instruction_vectors: bool = False,
-    style_layers: int | None = None,
-) -> Embedded:
-    """Give the passages, or the queries too, an encoder of their own, that nothing trains; the rows' texts embedded by it."""
-    encoder.part(instruction_vectors=instruction_vectors, style_layers=style_layers)
+def part(settings: FitSettings, encoder: Encoder, rows: Dataset, console: Console) -> Embedded | None:
+    """Where passages, or queries too, stay as they are: give them an encoder of their own; the rows' texts embedded by it."""
+    # a folder that a fit with one of the flags left goes on as it was
+    vectors = settings.instruction_vectors or encoder.format.instruction_vectors
+    if not (vectors or settings.freeze_passages or encoder.passage_model is not encoder.model):
+        return None
+    encoder.part(instruction_vectors=vectors, style_layers=settings.style_layers)
+    return embedded_texts(encoder, rows, settings.cache, console)
+
+
+def embedded_texts(encoder: Encoder, rows: Dataset, cache: Path | None, console: Console) -> Embedded:
+    """The rows' passages, and with instruction vectors their queries, as the untuned model embeds them."""
     mined = (
         [passage for row in rows[MINED_DOCUMENTS] for passage in row] if MINED_DOCUMENTS in rows.column_names else []
     )
     texts = sorted({passage for name in PASSAGES for passage in rows[name]} | set(mined))
     with display.counting(console, f"encoding {len(texts):,} passages") as seen:
         passages = dict(zip(texts, torch.from_numpy(embed(encoder, texts, cache, seen)), strict=True))
-    if not instruction_vectors:
+    if not encoder.format.instruction_vectors:
         return Embedded(passages)
     queries = sorted({*rows[QUERY_POSITIVE], *rows[QUERY_NEGATIVE]})
     with display.counting(console, f"encoding {len(queries):,} queries"):
