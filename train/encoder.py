@@ -194,6 +194,12 @@ class Encoder:
         finally:
             pooling.__class__ = kind
         self.format.save(folder)
+        card = folder / "README.md"
+        context, passage = self.format.usage()
+        said = (
+            f"## With an instruction\n\n```python\ncontext = {context}\npassage = {passage}\n```\n\nCosine ranks.\n\n"
+        )
+        card.write_text(card.read_text().replace("## Usage\n", said + "## Usage\n", 1))
 
     def _whole(self) -> SentenceTransformer:
         """The model, or both behind a router."""

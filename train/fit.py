@@ -101,7 +101,7 @@ def fit(settings: FitSettings, console: Console) -> None:
     display.show_summary(console, before, after, seconds)
     if settings.push:
         push(settings)
-    console.print(f"Use it: {encoder.format.usage()}, by cosine.", markup=False, highlight=False)
+    console.print("Use it: {} against {}, by cosine.".format(*encoder.format.usage()), markup=False, highlight=False)
     console.print(
         f"The model is in {settings.output}. Measure it: python -m train.evaluate {settings.data} "
         f"--model {settings.model} --model {settings.output} --output results.json"

@@ -72,18 +72,17 @@ class ContextFormat:
             return context.query
         return self.template.format(query=context.query, instruction=context.instruction)
 
-    def usage(self) -> str:
-        """How a context and a passage are encoded with sentence-transformers: code for people, ranked by cosine."""
-        unit, instruction = "normalize_embeddings=True", f'model.encode(instruction, task="{INSTRUCTION}")'
-        if self.style_vectors:
-            return (
-                f"np.hstack([model.encode_query(query, {unit}), {instruction}]) against "
-                f'np.hstack([model.encode_document(passage, {unit}), model.encode(passage, task="{STYLE}")])'
-            )
-        passage = "against model.encode_document(passage)"
-        if self.instruction_vectors:
-            return f"model.encode_query(query, {unit}) + {instruction} {passage}"
-        return f"model.encode_query({self.template!r}.format(query=query, instruction=instruction)) {passage}"
+    def usage(self) -> tuple[str, str]:
+        """How a context and how a passage is encoded with sentence-transformers, as Python for people; cosine ranks."""
+        passage = "model.encode_document(passage)"
+        if not self.instruction_vectors:
+            return f"model.encode_query({self.template!r}.format(query=query, instruction=instruction))", passage
+        unit = "normalize_embeddings=True"
+        query, vector = f"model.encode_query(query, {unit})", f'model.encode(instruction, task="{INSTRUCTION}")'
+        if not self.style_vectors:
+            return f"{query} + {vector}", passage
+        style = f'model.encode(passage, task="{STYLE}")'
+        return f"np.hstack([{query}, {vector}])", f"np.hstack([model.encode_document(passage, {unit}), {style}])"
 
     def features(self, model: SentenceTransformer, contexts: Sequence[Context]) -> dict[str, Any]:
         """Tokenised contexts. With instruction attention, two texts for each: the query, then the instruction."""

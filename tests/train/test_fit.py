@@ -200,6 +200,8 @@ def test_an_instruction_stands_against_the_style_of_a_passage(
     alone, both = loaded.contexts([Context(query), Context(query, instruction)])
     ranks = np.argsort(loaded.passages(passage) @ alone)
     assert (ranks == np.argsort(untuned.passages(passage) @ untuned.contexts([Context(query)])[0])).all()
+    card = (output / "README.md").read_text()
+    assert all(code in card for code in loaded.format.usage())
     known = {"model": tuned, "query": query, "instruction": instruction, "passage": passage, "np": np}
     context, passages = (
         eval(code, known) for code in said.split("Use it: ")[1].split(", by cosine")[0].split(" against ")
