@@ -102,9 +102,8 @@ class Encoder:
         for each in models:
             if options.pooling:
                 _pooling(each).pooling_mode = options.pooling
-        for each in (
-            models[-1:] if saved.instruction_vectors else models
-        ):  # instructions keep the length that was trained
+        # instructions and styles keep the length that was trained
+        for each in models[-1:] if saved.instruction_vectors else models:
             _set_lengths(each, options.context_length, options.passage_length)
         return cls(models[0], context_format, passage_model=models[-1], bf16=options.bf16)
 
@@ -143,7 +142,7 @@ class Encoder:
         return _unit(np.hstack([queries, vectors]) if self.format.style_vectors else queries + vectors)
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(queries, dimensions), normalised, by the encoder of passages: what instruction vectors are added to."""
+        """(queries, dimensions), normalised, by the encoder of passages: what instruction vectors join."""
         return _unit(self._encode(self.passage_model, texts, partial(text_features, task="query")))
 
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -199,7 +198,8 @@ class Encoder:
         said = (
             f"## With an instruction\n\n```python\ncontext = {context}\npassage = {passage}\n```\n\nCosine ranks.\n\n"
         )
-        card.write_text(card.read_text().replace("## Usage\n", said + "## Usage\n", 1))
+        text = card.read_text(encoding="utf-8").replace("## Usage\n", said + "## Usage\n", 1)
+        card.write_text(text, encoding="utf-8")
 
     def _whole(self) -> SentenceTransformer:
         """The model, or both behind a router."""
