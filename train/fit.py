@@ -25,7 +25,7 @@ from train.figures import as_json
 from train.keeping import Embedded
 from train.scoring import quick_figures
 from train.settings import FitSettings, parse
-from train.training import CHECKPOINTS, row_options, train
+from train.training import CHECKPOINTS, check_reports, row_options, train
 from train.versions import quiet, versions
 
 COMPLETE, FAILED, UNUSABLE = 0, 1, 2
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fit(settings: FitSettings, console: Console) -> None:
     """Read, train, measure, save."""
+    check_reports(settings.report_to)
     rows, changes = training_rows(
         settings.data,
         unfiltered=settings.unfiltered,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.util.distributed import get_rank
 from transformers import TrainerCallback
+from transformers.integrations.integration_utils import TensorBoardCallback, get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -24,6 +26,8 @@ from train.loss import ObjectiveLoss
 from train.settings import FitSettings
 
 CHECKPOINTS = "checkpoints"
+CURVES = "runs"
+"""In the model's folder: TensorBoard's files, a folder for each time that the fit was begun or gone on with."""
 KEPT_CHECKPOINTS = 2
 WEIGHT_DECAY = 0.01
 LOG_STEPS = 10
@@ -32,6 +36,19 @@ LOG_STEPS = 10
 def row_options(settings: FitSettings) -> RowOptions:
     """How the settings turn tuples into rows."""
     return RowOptions(settings.instructions, settings.plain_pairs, settings.mined_negatives)
+
+
+def check_reports(where: str) -> None:
+    """Raise UsageError for a place to log to that the trainer doesn't know, or whose package isn't installed."""
+    if where in ("none", "all"):
+        return
+    try:
+        for callback in get_reporting_integration_callbacks([where]):  # type: ignore[no-untyped-call]
+            callback()
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"--report-to {where}: {str(error).splitlines()[0].rstrip('.')}; install it, or leave the flag out."
+        ) from None
 
 
 def train(
@@ -89,6 +106,9 @@ def make_trainer(
         disable_tqdm=True,
         # constants in every encoder; sent at each forward pass they would need as many passes in every process
         ddp_broadcast_buffers=False,
+        # a step passes through instructions' and then through styles' encoder: DDP, which looks at the last pass, would take the
+        # first for unused, were it not told that each step is like the first; with gradient caching passes are not
+        ddp_static_graph=encoder.format.style_vectors and settings.mini_batch_size is None,
     )
     # only now are processes that torchrun started counted
     epoch = OneQueryBatchSampler(rows, settings.batch_size).steps
@@ -126,6 +146,10 @@ def make_trainer(
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            # its own default lies among the checkpoints, which go when the fit is done
+            callback.logging_dir = str(settings.output / CURVES / time.strftime("%Y%m%d-%H%M%S"))
     return trainer
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerCallback
 
 from tests.train.conftest import record, write_shards
@@ -236,6 +239,48 @@ def test_a_blend_lies_between_the_untuned_and_the_tuned_weights(
         assert torch.allclose(blended, untuned[name] + 0.25 * (tuned[name] - untuned[name]), atol=1e-6)
 
 
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("flags", [(), ("--mini-batch-size", "8")])
+def test_two_processes_end_at_the_weights_of_one_with_both_batches(
+    shards: Path, tiny: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """With style vectors, whose two encoders make a step of two parts."""
+    flags = ("--instruction-vectors", "--style-layers", "0", "--dropout", "0", "--device", "cpu", *flags)
+    assert run(shards, tiny, tmp_path / "one", *flags, "--batch-size", "8") == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        str(port),
+    )
+    fitted = ("-m", "train.fit", str(shards), "--model", str(tiny), "--output", str(tmp_path / "two"), *COMMON, *flags)
+    done = subprocess.run(
+        [sys.executable, *start, *fitted, "--batch-size", "4", "--gather"],
+        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "tuples of 3 dimensions" in done.stdout
+    assert far(tmp_path / "one", tmp_path / "two") < 1e-4
+
+
+def test_curves_for_tensorboard_outlast_the_checkpoints(shards: Path, tiny: Path, tmp_path: Path) -> None:
+    assert run(shards, tiny, tmp_path / "model", "--report-to", "tensorboard") == 0
+    (curve,) = (tmp_path / "model" / "runs").iterdir()
+    events = EventAccumulator(str(curve))
+    events.Reload()
+    losses = json.loads((tmp_path / "model" / "fit.json").read_text())["losses"]
+    drawn = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert drawn == [(entry["step"], pytest.approx(entry["loss"], rel=1e-6)) for entry in losses]
+
+
 @pytest.mark.parametrize("ablation", ["--no-mask", "--no-instructions", "--unfiltered", "--instruction-attention"])
 def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation: str) -> None:
     write_shards(shards, {"rejected": [record(100, split="train", relevance=None)]})
@@ -261,6 +306,8 @@ def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation:
         (("--hold-out-group", "z"), "there are a, b, c, d"),
         (("--instruction-attention", "--mini-batch-size", "3"), "even --mini-batch-size"),
         (("--instruction-vectors", "--plain-pairs", "1"), "--plain-pairs can't go with instruction vectors"),
+        (("--report-to", "nowhere"), "--report-to nowhere: nowhere is not supported"),
+        (("--report-to", "clearml"), "--report-to clearml: ClearMLCallback requires"),
         (("--style-layers", "0"), "and with it --instruction-vectors"),
         (("--instruction-vectors", "--style-layers", "-1"), "expected a number of layers from 0"),
         (("--instruction-vectors", "--style-layers", "3"), "this model has 2 layers"),
