@@ -160,7 +160,9 @@ class Encoder:
         """
         if not self.format.style_vectors:
             return passages
-        return _unit(np.hstack([passages, self._encode(self.model, texts, partial(text_features, task=STYLE))]))
+        styled = np.hstack([passages, self._encode(self.model, texts, partial(text_features, task=STYLE))])
+        styled *= np.float32(0.5**0.5)
+        return styled
 
     def _encode(
         self,
