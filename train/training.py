@@ -14,7 +14,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.util.distributed import get_rank
 from transformers import TrainerCallback
-from transformers.integrations.integration_utils import TensorBoardCallback, get_reporting_integration_callbacks
+from transformers.integrations.integration_utils import TensorBoardCallback, get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -40,15 +40,12 @@ def row_options(settings: FitSettings) -> RowOptions:
 
 def check_reports(where: str) -> None:
     """Raise UsageError for a place to log to that the trainer doesn't know, or whose package isn't installed."""
-    if where in ("none", "all"):
-        return
-    try:
-        for callback in get_reporting_integration_callbacks([where]):  # type: ignore[no-untyped-call]
-            callback()
-    except (ValueError, RuntimeError) as error:
+    installed = get_available_reporting_integrations()  # type: ignore[no-untyped-call]
+    if where not in ("none", "all", *installed):
         raise UsageError(
-            f"--report-to {where}: {str(error).splitlines()[0].rstrip('.')}; install it, or leave the flag out."
-        ) from None
+            f"--report-to {where}: the trainer doesn't know it, or its package isn't installed; "
+            f"it can log to {', '.join(installed) or 'nothing'} here. Install the package, or leave the flag out."
+        )
 
 
 def train(

@@ -20,6 +20,7 @@ from tests.train.conftest import record, write_shards
 from train import fit, training
 from train.data import load_rows
 from train.encoder import Encoder, EncoderOptions
+from train.errors import UsageError
 from train.inputs import Context
 from train.keeping import Untuned, drift
 
@@ -226,6 +227,9 @@ def test_an_instruction_stands_against_the_style_of_a_passage(
     for wrong in (("--style-layers", "0", "--instruction-vectors"), ("--blend", "0.5")):
         assert run(shards, output, tmp_path / "wrong", *wrong) == 2
         assert "leave it out" in capsys.readouterr().err
+    (output / "context_format.json").unlink()
+    with pytest.raises(UsageError, match="disagree on instruction or style vectors"):
+        Encoder.load(str(output), EncoderOptions())
 
 
 @pytest.mark.parametrize("flags", [(), ("--lora", "4")])
@@ -306,8 +310,8 @@ def test_the_ablations_train(shards: Path, tiny: Path, tmp_path: Path, ablation:
         (("--hold-out-group", "z"), "there are a, b, c, d"),
         (("--instruction-attention", "--mini-batch-size", "3"), "even --mini-batch-size"),
         (("--instruction-vectors", "--plain-pairs", "1"), "--plain-pairs can't go with instruction vectors"),
-        (("--report-to", "nowhere"), "--report-to nowhere: nowhere is not supported"),
-        (("--report-to", "clearml"), "--report-to clearml: ClearMLCallback requires"),
+        (("--report-to", "nowhere"), "--report-to nowhere: the trainer doesn't know it"),
+        (("--report-to", "clearml"), "it can log to tensorboard here"),
         (("--style-layers", "0"), "and with it --instruction-vectors"),
         (("--instruction-vectors", "--style-layers", "-1"), "expected a number of layers from 0"),
         (("--instruction-vectors", "--style-layers", "3"), "this model has 2 layers"),
